@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+# docfleet: build, local run and tests. `make help` lists the targets.
+#
+# VARIANT=release|asan|tsan   compiler variant, each in build/<variant>/
+# FAULTS=1                    builds with crash points (-DDOCFLEET_FAULTS) into <variant>-faults
+# LIBS3=0                     leaves the libs3 driver (GPL-3) out
+# CI=true                     warnings are errors
+# V=1                         shows the commands
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+CC := gcc
+AR := gcc-ar
+CLANG_FORMAT ?= clang-format-19
+PKG_CONFIG ?= pkg-config
+VARIANT ?= release
+FAULTS ?= 0
+LIBS3 ?= 1
+BUILDDIR ?= build
+VDIR := $(VARIANT)$(if $(filter 1,$(FAULTS)),-faults)
+B := $(BUILDDIR)/$(VDIR)
+Q := $(if $(filter 1,$(V)),,@)
+
+COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto
+# libcommon.a also holds the jail and the probe server; a program links what it uses (as-needed).
+LIBCOMMON_PKGS := $(COMMON_PKGS) libseccomp libmicrohttpd
+
+# --- flags ---------------------------------------------------------------------------------------
+FLAGS_MK := $(BUILDDIR)/flags-$(CC).mk
+ifeq ($(wildcard $(FLAGS_MK)),)
+$(shell mkdir -p $(BUILDDIR) && tools/probe_flags.sh $(CC) >$(FLAGS_MK).tmp$$$$ && mv $(FLAGS_MK).tmp$$$$ $(FLAGS_MK))
+endif
+-include $(FLAGS_MK)
+
+BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -g -pthread
+WARN_FLAGS := $(PROBED_WARN) $(if $(filter true,$(CI)),-Werror)
+ifeq ($(VARIANT),release)
+OPT_FLAGS := -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(PROBED_HARDEN)
+OPT_LINK :=
+else ifeq ($(VARIANT),asan)
+OPT_FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined \
+	-U_FORTIFY_SOURCE
+OPT_LINK := -fsanitize=address,undefined
+WARN_FLAGS := $(filter-out -Wnull-dereference,$(WARN_FLAGS))
+else ifeq ($(VARIANT),tsan)
+OPT_FLAGS := -O1 -fno-omit-frame-pointer -fsanitize=thread -U_FORTIFY_SOURCE
+OPT_LINK := -fsanitize=thread
+WARN_FLAGS := $(filter-out -Wnull-dereference,$(WARN_FLAGS))
+else
+$(error VARIANT is release, asan or tsan, not '$(VARIANT)')
+endif
+DEFS := $(if $(filter 1,$(FAULTS)),-DDOCFLEET_FAULTS) $(if $(filter 1,$(LIBS3)),-DDOCFLEET_LIBS3)
+ALL_CFLAGS := $(BASE_FLAGS) $(WARN_FLAGS) $(PROBED_ALWAYS) $(OPT_FLAGS) $(DEFS) $(CFLAGS)
+ALL_LDFLAGS := $(PROBED_LINK) $(OPT_LINK) -pthread $(LDFLAGS)
+COMMON_LDLIBS := $(if $(filter 1,$(LIBS3)),-ls3) -lm -ldl
+
+# pkg-config runs in the recipe, so that make itself starts at once; foreign headers are system ones.
+pkg_cflags = $$($(PKG_CONFIG) --cflags $(1) | sed -E 's/(^| )-I/\1-isystem /g')
+pkg_libs = $$($(PKG_CONFIG) --libs $(1))
+
+# --- libcommon -----------------------------------------------------------------------------------
+LIBCOMMON_SRCS := $(sort $(wildcard libcommon/*.c))
+LIBCOMMON_OBJS := $(LIBCOMMON_SRCS:%.c=$(B)/obj/%.o)
+LIBCOMMON := $(B)/libcommon.a
+
+# $(call cc,PKGS,EXTRA): every output is moved into place, so that two makes may run side by side.
+define cc
+@echo "CC   $(VDIR) $<"
+@mkdir -p $(@D)
+$(Q)t=$@.$$$$; $(CC) $(ALL_CFLAGS) $(2) $(call pkg_cflags,$(1)) -MMD -MP -MF $$t.d -MT $@ \
+	-c $< -o $$t && mv $$t.d $(@:.o=.d) && mv $$t $@ || { rm -f $$t $$t.d; exit 1; }
+endef
+
+$(B)/obj/libcommon/%.o: libcommon/%.c $(B)/flags.stamp
+	$(call cc,$(LIBCOMMON_PKGS),)
+
+$(LIBCOMMON): $(LIBCOMMON_OBJS)
+	@echo "AR   $@"
+	$(Q)t=$@.$$$$; rm -f $$t; $(AR) rcs $$t $^ && mv $$t $@
+
+# A change of flags rebuilds; the stamp is touched only when they differ.
+$(B)/flags.stamp: FORCE
+	@mkdir -p $(@D); f='$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))'; \
+	[ "$$(cat $@ 2>/dev/null)" = "$$f" ] || { printf '%s\n' "$$f" >$@.$$$$ && mv $@.$$$$ $@; }
+FORCE:
+
+# --- programs: services/<service>/build.mk, and workers of the tests ------------------------------
+# A build.mk says PROGRAMS += name, name_SRCS (beside it, or from the root if they hold a slash and
+# are not found beside it), name_PKGS, and if need be name_LDLIBS and name_CFLAGS.
+ALL_PROGRAMS :=
+UNIT_TESTS :=
+define load_build_mk
+PROGRAMS :=
+include $(1)
+$$(foreach p,$$(PROGRAMS),$$(eval $$(p)_DIR := $(patsubst %/,%,$(dir $(1)))))
+ALL_PROGRAMS += $$(PROGRAMS)
+endef
+BUILD_MKS := $(sort $(wildcard services/*/build.mk tests/*/build.mk))
+$(foreach mk,$(BUILD_MKS),$(eval $(call load_build_mk,$(mk))))
+
+find_src = $(foreach s,$($(1)_SRCS),$(firstword $(wildcard $($(1)_DIR)/$(s)) $(wildcard $(s)) $($(1)_DIR)/$(s)))
+
+define program_rules
+$(1)_PATHS := $$(call find_src,$(1))
+$(1)_OBJS := $$(patsubst %.c,$(B)/obj/$(1)/%.o,$$($(1)_PATHS))
+$$($(1)_OBJS): $(B)/obj/$(1)/%.o: %.c $(B)/flags.stamp
+	$$(call cc,$$($(1)_PKGS),$$($(1)_CFLAGS))
+$(B)/$(2)/$(1): $$($(1)_OBJS) $(LIBCOMMON)
+	@echo "LD   $$@"
+	@mkdir -p $$(@D)
+	$(Q)t=$$@.$$$$$$$$; $(CC) $(ALL_LDFLAGS) -o $$$$t $$($(1)_OBJS) $(LIBCOMMON) \
+		$$(call pkg_libs,$$($(1)_PKGS)) $$($(1)_LDLIBS) $(COMMON_LDLIBS) && mv $$$$t $$@
+.PHONY: $(1)
+$(1): $(B)/$(2)/$(1)
+-include $$($(1)_OBJS:.o=.d)
+endef
+$(foreach p,$(ALL_PROGRAMS),$(eval $(call program_rules,$(p),bin)))
+BINARIES := $(ALL_PROGRAMS:%=$(B)/bin/%)
+-include $(LIBCOMMON_OBJS:.o=.d)
+
+# --- unit tests: tests/unit/test_x.c, packages and sources named in its first lines ---------------
+UNIT_SRCS := $(sort $(wildcard tests/unit/test_*.c))
+UNIT_MK := $(BUILDDIR)/unit.mk
+$(UNIT_MK): tools/unit_mk.sh $(UNIT_SRCS)
+	@mkdir -p $(@D)
+	@tools/unit_mk.sh $(UNIT_SRCS) >$@.$$$$ && mv $@.$$$$ $@
+ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+-include $(UNIT_MK)
+endif
+$(foreach p,$(UNIT_TESTS),$(eval $(call program_rules,$(p),tests)))
+UNIT_BINARIES := $(UNIT_TESTS:%=$(B)/tests/%)
+
+# --- targets -------------------------------------------------------------------------------------
+.PHONY: all libcommon binaries unit-binaries console help clean FORCE
+all: binaries ## build every program of this variant
+binaries: $(LIBCOMMON) $(BINARIES)
+libcommon: $(LIBCOMMON)
+unit-binaries: $(UNIT_BINARIES)
+print-unit-binaries:
+	@printf '%s\n' $(UNIT_BINARIES)
+
+asan: ## build everything with ASan and UBSan
+	@$(MAKE) --no-print-directory VARIANT=asan binaries unit-binaries
+tsan: ## build everything with TSan
+	@$(MAKE) --no-print-directory VARIANT=tsan binaries unit-binaries
+
+console: ## build the web page (only when its sources changed)
+	@deploy/local/console
+
+.PHONY: up down status logs restart clean-data servers-up servers-down asan tsan
+up: ## build and start everything on this machine, with a demo user, dataset and files
+	@deploy/local/up
+down: ## stop what `make up` started; data stays
+	@deploy/local/down
+status: ## what runs, on which port, since when
+	@deploy/local/status
+logs: ## follow a log: make logs S=text-extractor (all without S)
+	@deploy/local/logs $(S)
+restart: ## restart one service: make restart S=text-extractor
+	@deploy/local/restart $(S)
+clean-data: ## stop everything and drop all local data (.run)
+	@deploy/local/clean-data
+
+.PHONY: test unit service e2e lint format format-check docs bench print-unit-binaries
+test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
+	@tests/run.py
+lint: ## formatting, clang-tidy, layers, banned calls, sizes, headers
+	@tests/run.py lint
+unit: ## unit tests under ASan and UBSan (U=name for one)
+	@tests/run.py unit $(if $(U),-k $(U))
+service: ## service tests against real Kafka, Postgres and S3 (K=expression for some)
+	@tests/run.py service $(if $(K),-k "$(K)")
+e2e: ## end-to-end tests (K=expression for some)
+	@tests/run.py e2e $(if $(K),-k "$(K)")
+bench: ## measured figures into docs/benchmarks.md
+	@tests/run.py bench
+format: ## rewrite every C file in the project's format
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
+docs: binaries ## regenerate docs/configuration.md from the option tables
+	@tools/gen_docs.sh $(B)/bin
+
+# One entry per C file with clang's own list of flags, for clang-tidy and editors.
+CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk
+$(CLANG_FLAGS_MK): tools/probe_flags.sh
+	@mkdir -p $(@D); tools/probe_flags.sh clang >$@.$$$$ && mv $@.$$$$ $@
+COMPILE_LIST := $(BUILDDIR)/compile_list.txt
+.PHONY: compile_commands.json
+compile_commands.json: $(CLANG_FLAGS_MK) ## for clang-tidy and editors
+	@{ $(foreach s,$(LIBCOMMON_SRCS),echo '$(s)|$(LIBCOMMON_PKGS)|';) \
+	$(foreach p,$(ALL_PROGRAMS) $(UNIT_TESTS),$(foreach s,$($(p)_PATHS),echo '$(s)|$($(p)_PKGS)|$($(p)_CFLAGS)';)) \
+	} >$(COMPILE_LIST)
+	@tools/compile_commands.py $(CLANG_FLAGS_MK) '$(BASE_FLAGS) $(DEFS)' <$(COMPILE_LIST) >$@.$$$$ && mv $@.$$$$ $@
+
+clean: ## drop everything built
+	rm -rf $(BUILDDIR) compile_commands.json
+
+help: ## this list
+	@sed -nE 's/^([a-z0-9_.-]+):.* ## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | sort | expand -t 24
