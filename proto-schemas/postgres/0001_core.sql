@@ -318,16 +318,6 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_age ON idempotency (created_at);
 
--- Objects being written by a batch upload that has not been accepted yet. A gateway that dies
--- leaves its rows; the cleaner removes their objects after a day.
-CREATE TABLE upload (
-    upload_id   uuid PRIMARY KEY,
-    user_id     uuid NOT NULL,
-    object_key  text NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX upload_age ON upload (created_at);
-
 CREATE TABLE audit (
     audit_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at          timestamptz NOT NULL DEFAULT now(),
