@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a document's text and a dataset's columns to one typed record with evidence per cell.
+ * Invariant: no value is published that was not found in the text; what is not found is null.
+ * It does no I/O of its own: the backend may, the record is returned to the caller.
+ */
+#pragma once
+
+#include "libcommon/columns.h"
+#include "libcommon/doctext.h"
+
+#include <jansson.h>
+
+struct backend;
+
+/* Which columns one call answers: states-and-names.md 4 makes units of them. */
+enum extract_part {
+    EXTRACT_ALL,     /* a small document: everything at once */
+    EXTRACT_SCALARS, /* all columns but rows */
+    EXTRACT_ROWS,    /* one rows column: options.rows_column, options.first_page.. */
+};
+
+struct extract_options {
+    enum extract_part part;
+    size_t rows_column; /* index, for EXTRACT_ROWS */
+    int first_page;     /* pages looked at, inclusive; 0: from the first / to the last */
+    int last_page;
+    double review_below; /* cells below need review; 0 means EXTRACT_REVIEW_BELOW */
+    int attempt;         /* counts from 1; moves a backend's seed */
+};
+
+#define EXTRACT_REVIEW_BELOW 0.6
+#define EXTRACT_ROWS_MAX 5000U /* rows of one rows column */
+
+struct extract_usage {
+    uint64_t calls, prompt_tokens, completion_tokens, cached_tokens;
+    bool estimated; /* some answer carried no usage */
+};
+
+/* values: {c1: typed value or null}. Forms: string and enum: JSON string; boolean; integer: JSON
+ * integer (int64); number: JSON integer or real of at most 15 significant digits, else a string
+ * with all digits; date "YYYY-MM-DD"; datetime "YYYY-MM-DDThh:mm:ss" with Z or offset if written;
+ * money {"amount": "123.45", "currency": "EUR" or null}; rows: {"count": n}.
+ * cells: {c1: {status, confidence, page, span: [start, end], boxes: [[x0, y0, x1, y1]...], quote,
+ *   reason?, raw?, alternatives?: [{value, page, span}], factors: {...}}}; an empty cell has only
+ *   status, confidence 0 and reason. status: ok, empty, ungrounded, conflict.
+ * rows: {c5: [{"values": {i1: ...}, "cells": {i1: ...}}]}. Spans count code points of the stored
+ * text of that page; boxes are fractions of the page, one per printed line. */
+struct extract_result {
+    json_t *values, *cells, *rows;
+    bool needs_review;
+    bool partial;        /* the backend answered only for some columns */
+    double completeness; /* share of required columns (of all, if none is) with a value */
+    char backend[96];    /* "rules" or "openai:<model>" */
+    struct extract_usage usage;
+};
+
+/* Fills *ret (caller: extract_result_done). backend is used by one thread at a time per call and
+ * must outlive it. Errors are the backend's; the rules backend fails only without memory. */
+int extract_record(const struct backend *backend, const struct columns *columns,
+                   const struct doctext *doc, const struct extract_options *options,
+                   struct extract_result *ret, struct err *err) WARN_UNUSED;
+void extract_result_done(struct extract_result *result);
+
+/* The offline backend: "label and pattern rules, no AI". A static object. */
+const struct backend *backend_rules(void);
