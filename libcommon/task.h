@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The task's state machine: every statement that changes a task, a join, an event or a count is
+ * here, in task_accept.c or in task_ops.c, and nowhere else. Numbers: states.h.
+ * Invariants: a running task changes only under its lease token; what a unit leaves behind and
+ * what comes next is written by the statement that ends it; lock order is task, stage_join, file,
+ * batch with ids sorted.
+ */
+#pragma once
+
+#include "libcommon/db.h"
+#include "libcommon/states.h"
+#include "libcommon/uuid.h"
+
+#include <jansson.h>
+
+#define TASK_LEASE_S 15
+#define TASK_BATCH_FILES_MAX 1000
+#define TASK_REMOVE_MAX 500 /* files a transaction */
+
+/* The name of a unit of work. */
+struct task_key {
+    char file_id[UUID_TEXT];
+    int stage;
+    int unit;
+    int generation;
+};
+
+/* Gateway: acceptance ---------------------------------------------------------------------------*/
+
+struct task_file {
+    const char *file_id; /* all strings borrowed */
+    const char *name;
+    const char *object_key;
+    const char *sha256; /* hex */
+    const char *mime;
+    const char *kind; /* file_kind_name() */
+    const char *etag; /* may be NULL */
+    int64_t bytes;
+    bool thumbnail; /* insert the thumbnail task at once (raster images) */
+    bool text;      /* insert the text task (everything but old office files) */
+};
+
+struct task_batch {
+    const char *batch_id;
+    const char *user_id;
+    const char *dataset_id;
+    const struct task_file *files;
+    size_t n_files; /* 0..TASK_BATCH_FILES_MAX */
+    const json_t *rejects; /* array of {name, code, detail}; may be NULL */
+    const char *traceparent; /* may be NULL */
+};
+
+/* Inserts batch, files, versions, first tasks, events and counts in one statement, in the caller's
+ * transaction (or its own when there is none). Afterwards call notify_stage() for text, preview
+ * and, where any file has one, thumbnail. */
+int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, struct err *err)
+    WARN_UNUSED;
+
+/* Gateway: what users do to files (each runs in a transaction of its own). user_id always limits
+ * to the user's own files; a file that is not theirs is simply not counted. --------------------*/
+
+/* Marks up to TASK_REMOVE_MAX files deleted: generation+1, live tasks cancelled, one clean task
+ * each. *ret_removed counts those that were there. */
+int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                int64_t *ret_removed, struct err *err) WARN_UNUSED;
+/* Cancels what is live: generation+1, tasks cancelled, live pipelines and the file cancelled.
+ * *ret_n is 0 when the file is not processing. */
+int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t *ret_n,
+                struct err *err) WARN_UNUSED;
+/* Puts the dead units of the file back (of one stage, or all with STAGE_NONE): counters 0,
+ * dispatch_seq+1, letters replayed, joins and pipelines live again. *ret_n = units. actor: who did
+ * it, for the letter. user_id NULL: any user (operators). */
+int task_retry(struct db *db, const char *user_id, const char *file_id, int stage,
+               const char *actor, int64_t *ret_n, struct err *err) WARN_UNUSED;
+/* A new generation from a stage on (STAGE_TEXT, OCR, AI, PREVIEW or THUMBNAIL): live tasks are
+ * cancelled; pipelines that do not depend on the stage keep their end state. *ret_n is 0 when the
+ * file is not there. */
+int task_rerun(struct db *db, const char *user_id, const char *file_id, int from, int64_t *ret_n,
+               struct err *err) WARN_UNUSED;
+
+/* Workers ---------------------------------------------------------------------------------------*/
+
+/* A claimed unit, with all that a stage needs to know of its file. Free with task_claim_done. */
+struct task_claim {
+    struct task_key key;
+    char user_id[UUID_TEXT];
+    char dataset_id[UUID_TEXT];
+    int64_t token;
+    int attempts, failures, refunds;
+    int64_t age_s; /* since the task was made */
+    int cost;
+    int version;
+    int64_t bytes;
+    char *name;       /* the file's name as uploaded */
+    char *object_key; /* may be NULL */
+    char *sha256;
+    char *mime;
+    char *kind;
+    char *ext_job_id;  /* may be NULL */
+    char *traceparent; /* may be NULL */
+    json_t *input;     /* may be NULL */
+};
+
+void task_claim_done(struct task_claim *claim);
+
+/* dispatched -> running. 1: claimed; 0: stale, duplicate, cancelled or deleted: skip. */
+int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, const char *owner,
+               struct task_claim *ret_claim, struct err *err) WARN_UNUSED;
+
+/* Renews n leases by token; lost[i] is set true where the token no longer holds. n <= 64. */
+int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens, size_t n,
+               bool *lost, struct err *err) WARN_UNUSED;
+
+/* What happened after the end of a unit. */
+struct task_end {
+    bool fenced;            /* the lease was lost: nothing was written */
+    bool stage_over;        /* the unit ended its stage (no join, or the last of it) */
+    int file_state;         /* the file's state now, or -1 when unchanged */
+    bool wake[STAGE_MAX + 1]; /* stages that got tasks: notify them */
+};
+
+/* running -> done with the outcome (libcommon/outcome.h) as JSON. */
+int task_complete(struct db *db, const struct task_claim *claim, const char *outcome,
+                  struct task_end *ret_end, struct err *err) WARN_UNUSED;
+
+/* running -> dead: dead letter, join and pipeline, event. why gives code, class and reason; child
+ * (may be NULL) is JSON {signal, maxRss}. */
+int task_dead(struct db *db, const struct task_claim *claim, const struct err *why,
+              const char *child, struct task_end *ret_end, struct err *err) WARN_UNUSED;
+
+enum task_back {
+    TASK_BACK_TRANSIENT, /* refunds+1, outage_retries+1 */
+    TASK_BACK_UNKNOWN,   /* failures+1 */
+    TASK_BACK_DRAIN,     /* at once, refunds+1 */
+    TASK_BACK_WAIT_EXT,  /* waiting for a provider's job: state waiting_ext, refunds+1 */
+};
+
+/* running -> pending after delay_ms (DRAIN: at once). ext_job_id only with WAIT_EXT, else NULL.
+ * *ret_fenced true: the lease was lost, nothing was written. */
+int task_put_back(struct db *db, const struct task_claim *claim, enum task_back how,
+                  int64_t delay_ms, const struct err *why, const char *ext_job_id,
+                  bool *ret_fenced, struct err *err) WARN_UNUSED;
+
+/* dispatched -> pending: work orders that were never claimed, at SIGTERM. */
+int task_hand_back(struct db *db, const struct task_key *keys, const int *dispatch_seqs, size_t n,
+                   struct err *err) WARN_UNUSED;
+
+/* Every 2 s from each worker process. */
+int task_heartbeat(struct db *db, const char *worker_id, int stage, int slots, int busy,
+                   const char *partitions_json, struct err *err) WARN_UNUSED;
+int task_goodbye(struct db *db, const char *worker_id, struct err *err) WARN_UNUSED;
+
+/* Delay before try n (0 first): 2 s * 4^n, at most an hour, times a random factor 0.5..1.5. */
+int64_t task_backoff_ms(int n);
