@@ -54,13 +54,14 @@ struct columns {
 
 /* Reads the `columns` array of POST /datasets (json is that array). On failure appends
  * {pointer, detail} objects to errors (an array, may be NULL; pointers begin with "/columns") and
- * sets ERR_PERMANENT "invalid_schema". All mistakes are reported at once, up to COLUMN_ERRORS_MAX. */
+ * sets ERR_PERMANENT "invalid_schema". All mistakes are reported at once, up to COLUMN_ERRORS_MAX.
+ */
 int columns_parse_request(const json_t *json, struct columns **ret_columns, json_t *errors,
                           struct err *err) WARN_UNUSED;
 
 /* Reads what columns_to_json wrote (ids must be there and in order). */
-int columns_parse_stored(const json_t *json, struct columns **ret_columns, struct err *err)
-    WARN_UNUSED;
+int columns_parse_stored(const json_t *json, struct columns **ret_columns,
+                         struct err *err) WARN_UNUSED;
 
 /* The stored form, which is also the API's: an array of {id, name, type, description, required,
  * enum?, currency?, dateOrder?, itemColumns?}. NULL when out of memory. */

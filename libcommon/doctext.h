@@ -47,8 +47,8 @@ void doctext_free(struct doctext *doc);
  * (libcommon/frames.h) or NULL; engine NULL means "native". ERR_PERMANENT "corrupt" for anything
  * outside the limits, and for a page number that is already there. */
 int doctext_add_page(struct doctext *doc, int page, const char *text, size_t len,
-                     const char *words_line, size_t words_len, const char *engine, struct err *err)
-    WARN_UNUSED;
+                     const char *words_line, size_t words_len, const char *engine,
+                     struct err *err) WARN_UNUSED;
 
 /* The page with this number or NULL. */
 const struct doc_page *doctext_page(const struct doctext *doc, int page);
