@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What users do to files: acceptance, removal, cancel, retry and re-run. Each is one statement or
+ * one short transaction, always limited to the user's own rows.
+ */
+#include "libcommon/task.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "libcommon/jget.h"
+
+static const char accept_sql[] =
+    "WITH p AS (SELECT $1::uuid AS batch_id, $2::uuid AS user_id, $3::uuid AS dataset_id,"
+    "                  $4::jsonb AS files, coalesce($5::jsonb, '[]') AS rejects),"
+    " f AS (SELECT p.user_id, p.dataset_id, p.batch_id, x.* FROM p,"
+    "   jsonb_to_recordset(p.files) AS x(id uuid, name text, key text, sha256 text, mime text,"
+    "     kind text, etag text, bytes bigint, stages smallint[])),"
+    " b AS (INSERT INTO batch (batch_id, user_id, dataset_id, accepted, rejected, rejects)"
+    "   SELECT batch_id, user_id, dataset_id, jsonb_array_length(files),"
+    "          jsonb_array_length(rejects), rejects FROM p),"
+    " fi AS (INSERT INTO file (file_id, user_id, dataset_id, batch_id, name, bytes, etag, state)"
+    "   SELECT id, user_id, dataset_id, batch_id, name, bytes, etag, 1 FROM f),"
+    " fv AS (INSERT INTO file_version (file_id, version, object_key, bytes, sha256, mime, kind,"
+    "     etag) SELECT id, 1, key, bytes, sha256, mime, kind, etag FROM f),"
+    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, traceparent)"
+    "   SELECT user_id, id, s, 0, 1, $6 FROM f, unnest(f.stages) AS s),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body)"
+    "   SELECT user_id, id, 'file_created', jsonb_build_object('datasetId', dataset_id,"
+    "     'batchId', batch_id, 'state', 'processing', 'name', name) FROM f),"
+    " eb AS (INSERT INTO event (user_id, kind, body)"
+    "   SELECT user_id, 'batch_updated', jsonb_build_object('datasetId', dataset_id, 'batchId',"
+    "     batch_id, 'accepted', jsonb_array_length(files), 'rejected',"
+    "     jsonb_array_length(rejects)) FROM p)"
+    " INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    " SELECT dataset_id, batch_id, NULL, 1, count(*) FROM f GROUP BY dataset_id, batch_id";
+
+static json_t *accept_file_json(const struct task_file *file)
+{
+    json_t *stages = json_array();
+
+    if (file->text) {
+        json_array_append_new(stages, json_integer(STAGE_TEXT));
+    }
+    json_array_append_new(stages, json_integer(STAGE_PREVIEW));
+    if (file->thumbnail) {
+        json_array_append_new(stages, json_integer(STAGE_THUMBNAIL));
+    }
+    /* jsonb_to_recordset reads a Postgres array from its JSON form. */
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:I, s:o}", "id", file->file_id, "name",
+                     file->name, "key", file->object_key, "sha256", file->sha256, "mime",
+                     file->mime, "kind", file->kind, "etag", file->etag, "bytes",
+                     (json_int_t)file->bytes, "stages", stages);
+}
+
+int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, struct err *err)
+{
+    CLEANUP(json_cleanup) json_t *files = json_array();
+    CLEANUP(free_cleanup) char *text = NULL;
+    CLEANUP(free_cleanup) char *rejects = NULL;
+
+    if (batch->n_files > TASK_BATCH_FILES_MAX) {
+        return err_set(err, ERR_PERMANENT, "too_many_parts", "more than %d files in one batch",
+                       TASK_BATCH_FILES_MAX);
+    }
+    for (size_t i = 0; i < batch->n_files; i++) {
+        json_t *file = accept_file_json(&batch->files[i]);
+        if (!file || json_array_append_new(files, file) < 0) {
+            return err_nomem(err);
+        }
+    }
+    text = json_dumps(files, JSON_COMPACT);
+    rejects = batch->rejects ? json_dumps(batch->rejects, JSON_COMPACT) : NULL;
+    if (!text || (batch->rejects && !rejects)) {
+        return err_nomem(err);
+    }
+    const char *params[] = {batch->batch_id, batch->user_id, batch->dataset_id,
+                            text,            rejects,        batch->traceparent};
+    return db_query(conn, accept_sql, 6, params, NULL, err);
+}
+
+/* Removal ---------------------------------------------------------------------------------------*/
+
+static const char remove_lock_sql[] =
+    "SELECT 1 FROM task t JOIN file f USING (file_id) WHERE f.file_id = ANY ($1::uuid[])"
+    " AND f.user_id = $2::uuid AND t.state < 4 ORDER BY t.file_id, t.stage, t.unit, t.generation"
+    " FOR UPDATE OF t";
+
+static const char remove_sql[] =
+    "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = ANY ($1::uuid[])"
+    "    AND user_id = $2::uuid AND state < 6 ORDER BY file_id FOR UPDATE),"
+    " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM old"
+    "    WHERE task.file_id = old.file_id AND task.state < 4),"
+    " f AS (UPDATE file SET state = 6, generation = file.generation + 1, deleted_at = now(),"
+    "    updated_at = now() FROM old WHERE file.file_id = old.file_id"
+    "    RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, file.generation,"
+    "      old.state AS was),"
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "    SELECT dataset_id, batch_id, was, 6, count(*) FROM f GROUP BY 1, 2, 3),"
+    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
+    "    SELECT user_id, file_id, 6, 0, generation FROM f),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
+    "    'file_deleted', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id) FROM f)"
+    " SELECT count(*) FROM f";
+
+/* '{id,id}' for a uuid[] parameter; malloc'd. */
+static char *uuid_array(const char *const *ids, size_t n)
+{
+    size_t size = 3 + n * UUID_TEXT;
+    char *text = malloc(size);
+    size_t len = 0;
+
+    if (!text) {
+        return NULL;
+    }
+    text[len++] = '{';
+    for (size_t i = 0; i < n; i++) {
+        len += (size_t)snprintf(text + len, size - len, "%s%s", i ? "," : "", ids[i]);
+    }
+    text[len++] = '}';
+    text[len] = '\0';
+    return text;
+}
+
+/* Locks tasks (first in lock order), then runs a statement that returns one count. */
+static int locked_update(struct db *db, const char *lock_sql, int n_lock, const char *sql, int n,
+                         const char *const *params, int64_t *ret_n, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_acquire(db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        db_query(conn, lock_sql, n_lock, params, NULL, err) < 0 ||
+        db_query(conn, sql, n, params, &res, err) < 0 || db_commit(conn, err) < 0) {
+        return -1;
+    }
+    *ret_n = PQntuples(res) > 0 ? db_i64(res, 0, 0) : 0;
+    return 0;
+}
+
+int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                int64_t *ret_removed, struct err *err)
+{
+    if (n > TASK_REMOVE_MAX) {
+        return err_set(err, ERR_FATAL, "internal", "too many files in one removal");
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!uuid_valid(file_ids[i])) {
+            return err_set(err, ERR_PERMANENT, "invalid_id", "not a file id");
+        }
+    }
+    CLEANUP(free_cleanup) char *ids = uuid_array(file_ids, n);
+    if (!ids) {
+        return err_nomem(err);
+    }
+    const char *params[] = {ids, user_id};
+    return locked_update(db, remove_lock_sql, 2, remove_sql, 2, params, ret_removed, err);
+}
+
+/* Cancel ----------------------------------------------------------------------------------------*/
+
+static const char one_lock_sql[] =
+    "SELECT 1 FROM task t JOIN file f USING (file_id) WHERE f.file_id = $1::uuid"
+    " AND ($2::uuid IS NULL OR f.user_id = $2::uuid)"
+    " ORDER BY t.stage, t.unit, t.generation FOR UPDATE OF t";
+
+static const char cancel_sql[] =
+    "WITH old AS (SELECT file_id, generation FROM file WHERE file_id = $1::uuid"
+    "    AND user_id = $2::uuid AND state = 1 FOR UPDATE),"
+    " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM old"
+    "    WHERE task.file_id = old.file_id AND task.state < 4),"
+    " f AS (UPDATE file SET generation = file.generation + 1, updated_at = now(),"
+    "    main_state = CASE WHEN main_state = 0 THEN 5 ELSE main_state END,"
+    "    preview_state = CASE WHEN preview_state = 0 THEN 5 ELSE preview_state END,"
+    "    thumb_state = CASE WHEN thumb_state = 0 THEN 5 ELSE thumb_state END,"
+    "    state = CASE main_state WHEN 0 THEN 4 WHEN 2 THEN 2 WHEN 4 THEN 2 WHEN 3 THEN 3"
+    "            ELSE 4 END"
+    "    FROM old WHERE file.file_id = old.file_id RETURNING file.*),"
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "    SELECT dataset_id, batch_id, 1, state, 1 FROM f),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
+    "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
+    "    'state', 'cancelled', 'action', 'cancel') FROM f)"
+    " SELECT count(*) FROM f";
+
+int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t *ret_n,
+                struct err *err)
+{
+    const char *params[] = {file_id, user_id};
+
+    return locked_update(db, one_lock_sql, 2, cancel_sql, 2, params, ret_n, err);
+}
+
+/* Retry -----------------------------------------------------------------------------------------*/
+
+static const char retry_sql[] =
+    "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = $1::uuid"
+    "    AND ($2::uuid IS NULL OR user_id = $2::uuid) AND state < 6),"
+    " t AS (UPDATE task SET state = 0, q = 0, attempts = 0, failures = 0, refunds = 0,"
+    "    outage_retries = 0, dispatch_seq = dispatch_seq + 1, lease_until = NULL,"
+    "    not_before = NULL, created_at = now(), updated_at = now() FROM old"
+    "    WHERE task.file_id = old.file_id AND task.generation = old.generation"
+    "    AND task.state = 5 AND ($3::smallint = 0 OR task.stage = $3::smallint)"
+    "    RETURNING task.file_id, task.user_id, task.stage, task.unit, task.generation),"
+    " s AS (SELECT stage, generation, count(*) AS n FROM t WHERE unit > 0 GROUP BY 1, 2),"
+    " j AS (UPDATE stage_join SET left_ = left_ + s.n, failed = failed - s.n FROM s"
+    "    WHERE stage_join.file_id = $1::uuid AND stage_join.stage = s.stage"
+    "    AND stage_join.generation = s.generation),"
+    " dl AS (UPDATE dead_letter d SET state = 'replayed', actor = $4, closed_at = now() FROM t"
+    "    WHERE d.file_id = t.file_id AND d.stage = t.stage AND d.unit = t.unit"
+    "    AND d.generation = t.generation AND d.state = 'open'),"
+    " p AS (SELECT file_id, bool_or(stage IN (1, 2, 3)) AS main, bool_or(stage = 4) AS preview,"
+    "    bool_or(stage = 5) AS thumb FROM t GROUP BY file_id),"
+    " f AS (UPDATE file SET state = 1, updated_at = now(),"
+    "    main_state = CASE WHEN p.main THEN 0 ELSE main_state END,"
+    "    preview_state = CASE WHEN p.preview THEN 0 ELSE preview_state END,"
+    /* A preview that lives again may yet give page 1 to a skipped thumbnail. */
+    "    thumb_state = CASE WHEN p.thumb OR (p.preview AND thumb_state = 4) THEN 0"
+    "                  ELSE thumb_state END,"
+    "    errors = errors - CASE WHEN p.main THEN 'main' ELSE '' END"
+    "                    - CASE WHEN p.preview THEN 'preview' ELSE '' END"
+    "                    - CASE WHEN p.thumb OR p.preview THEN 'thumbnail' ELSE '' END"
+    "    FROM p, old WHERE file.file_id = p.file_id AND old.file_id = p.file_id"
+    "    RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, old.state AS was),"
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "    SELECT dataset_id, batch_id, was, 1, 1 FROM f WHERE was <> 1),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
+    "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
+    "    'state', 'processing', 'action', 'retry') FROM f)"
+    " SELECT count(*) FROM t";
+
+int task_retry(struct db *db, const char *user_id, const char *file_id, int stage,
+               const char *actor, int64_t *ret_n, struct err *err)
+{
+    struct db_num num;
+    const char *params[] = {file_id, user_id, db_num(&num, stage), actor};
+
+    return locked_update(db, one_lock_sql, 2, retry_sql, 4, params, ret_n, err);
+}
+
+/* Re-run ----------------------------------------------------------------------------------------*/
+
+/* main: text, ocr and ai start the main pipeline again; preview restarts the thumbnail too unless
+ * the file is a raster image, whose thumbnail never waited for it. An old office file (ole2) has
+ * its text from the preview's conversion, so a re-run from text starts there. */
+static const char rerun_sql[] =
+    "WITH old AS (SELECT f.file_id, f.state, f.version, v.kind FROM file f JOIN file_version v"
+    "      USING (file_id, version) WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid"
+    "      AND f.state BETWEEN 1 AND 4 FOR UPDATE OF f),"
+    " w AS (SELECT old.*, CASE WHEN kind IN ('ole2') AND $3::smallint = 1 THEN 4"
+    "      ELSE $3::smallint END AS from_stage,"
+    "      kind IN ('jpeg','png','tiff','webp','gif','bmp') AS raster FROM old),"
+    " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM w"
+    "    WHERE task.file_id = w.file_id AND task.state < 4),"
+    " f AS (UPDATE file SET generation = file.generation + 1, state = 1, updated_at = now(),"
+    "    main_state = CASE WHEN $3::smallint <= 3 OR main_state = 0 OR w.kind = 'ole2' THEN 0"
+    "      ELSE main_state END,"
+    "    preview_state = CASE WHEN w.from_stage = 4 OR preview_state = 0 THEN 0"
+    "      ELSE preview_state END,"
+    "    thumb_state = CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster)"
+    "      OR thumb_state = 0 THEN 0 ELSE thumb_state END,"
+    "    errors = '{}'"
+    "    FROM w WHERE file.file_id = w.file_id"
+    "    RETURNING file.*, w.state AS was, w.from_stage, w.kind, w.raster),"
+    /* Pipelines that were still live start again from their beginning: their tasks are gone. */
+    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
+    "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation FROM f, LATERAL (VALUES"
+    "      (CASE WHEN f.main_state = 0 AND f.kind <> 'ole2' THEN"
+    "            CASE WHEN $3::smallint <= 3 THEN $3::smallint ELSE 1 END END),"
+    "      (CASE WHEN f.preview_state = 0 THEN 4 END),"
+    "      (CASE WHEN f.thumb_state = 0 AND (f.raster OR f.preview_state <> 0) THEN 5 END))"
+    "      AS s(stage) WHERE s.stage IS NOT NULL),"
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "    SELECT dataset_id, batch_id, was, 1, 1 FROM f WHERE was <> 1),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
+    "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
+    "    'state', 'processing', 'action', 'rerun', 'from', $3::smallint) FROM f)"
+    " SELECT count(*) FROM f";
+
+int task_rerun(struct db *db, const char *user_id, const char *file_id, int from, int64_t *ret_n,
+               struct err *err)
+{
+    struct db_num num;
+    const char *params[] = {file_id, user_id, db_num(&num, from)};
+
+    if (from < STAGE_TEXT || from > STAGE_THUMBNAIL) {
+        return err_set(err, ERR_PERMANENT, "invalid_stage", "no re-run from that stage");
+    }
+    return locked_update(db, one_lock_sql, 2, rerun_sql, 3, params, ret_n, err);
+}
