@@ -112,6 +112,9 @@ static void client_give(struct http_client *client, CURL *curl)
 
 static bool is_success(const struct transfer *t)
 {
+    if (t->request->sink_status) {
+        return t->status == t->request->sink_status;
+    }
     return t->status >= 200 && t->status < 300;
 }
 

@@ -64,6 +64,7 @@ struct http_request {
     void *sink_ctx;
     bool sink_to_fd; /* sink_fd, written at its position */
     int sink_fd;
+    int sink_status;       /* not 0: the one status whose body is wanted, instead of any 2xx */
     uint64_t max_response; /* bytes of a 2xx body; 0: 1 MiB. More is ERR_PERMANENT "too_large" */
 
     unsigned connect_timeout_ms; /* 0: 5 s */

@@ -95,6 +95,19 @@ int md5_hex(const void *data, size_t len, char ret_hex[MD5_HEX_SIZE], struct err
     return 0;
 }
 
+int md5_base64(const void *data, size_t len, char ret_text[MD5_BASE64_SIZE], struct err *err)
+{
+    unsigned char digest[MD5_LEN];
+    unsigned char text[MD5_BASE64_SIZE];
+
+    if (EVP_Digest(data, len, digest, NULL, EVP_md5(), NULL) != 1 ||
+        EVP_EncodeBlock(text, digest, MD5_LEN) != MD5_BASE64_SIZE - 1) {
+        return digest_failed(err);
+    }
+    memcpy(ret_text, text, sizeof(text));
+    return 0;
+}
+
 int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                 unsigned char ret_mac[SHA256_LEN], struct err *err)
 {

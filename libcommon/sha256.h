@@ -13,6 +13,7 @@
 #define SHA256_HEX_SIZE 65 /* 64 digits and the NUL */
 #define MD5_LEN 16
 #define MD5_HEX_SIZE 33
+#define MD5_BASE64_SIZE 25
 
 enum hash_alg {
     HASH_SHA256,
@@ -39,6 +40,9 @@ int sha256(const void *data, size_t len, unsigned char ret_digest[SHA256_LEN],
 int sha256_hex(const void *data, size_t len, char ret_hex[SHA256_HEX_SIZE],
                struct err *err) WARN_UNUSED;
 int md5_hex(const void *data, size_t len, char ret_hex[MD5_HEX_SIZE], struct err *err) WARN_UNUSED;
+/* As Content-MD5 wants it; out holds MD5_BASE64_SIZE. */
+int md5_base64(const void *data, size_t len, char ret_text[MD5_BASE64_SIZE],
+               struct err *err) WARN_UNUSED;
 int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                 unsigned char ret_mac[SHA256_LEN], struct err *err) WARN_UNUSED;
 

@@ -7,7 +7,8 @@
  * Refuses to guess: what a driver cannot do it does not declare in store_caps(), and asking for it
  * is ERR_FATAL "unsupported".
  *
- * Keys are UTF-8, 1..STORE_KEY_MAX bytes, without control characters. Every call may fail with
+ * Keys are UTF-8, 1..STORE_KEY_MAX bytes, without control characters and without empty, "." and
+ * ".." segments ("invalid_name" otherwise). Every call may fail with
  *   ERR_TRANSIENT "store_unavailable"  timeout, connection, 5xx, throttling
  *   ERR_TRANSIENT "store_denied"       refused key, signature or bucket: a fault of the setup,
  * which must not cost a file its life ERR_PERMANENT "input_gone"         there is no such object
@@ -42,6 +43,7 @@ struct store_config {
     const char *ca_file;         /* NULL: the system's */
     unsigned connect_timeout_ms; /* 0: 5 s */
     unsigned timeout_ms;      /* 0: 30 s; a transfer gets 1 s more per MiB, stalls end after 20 s */
+    const char *scratch_dir;  /* for spooled uploads; NULL: /tmp */
     const atomic_bool *abort; /* may be NULL; running calls end when it becomes true */
 };
 
