@@ -30,11 +30,12 @@ def main():
         if source in seen:
             continue
         seen.add(source)
+        extra = [] if source == "libcommon/err.c" else ["-include", "tools/analyzer.h"]
         entries.append({
             "directory": os.getcwd(),
             "file": source,
             "arguments": ["clang", *base, *warn, *shlex.split(flags),
-                          *package_flags(" ".join(packages.split())), "-c", source],
+                          *package_flags(" ".join(packages.split())), *extra, "-c", source],
         })
     json.dump(entries, sys.stdout, indent=1)
     print()
