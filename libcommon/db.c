@@ -101,8 +101,8 @@ int err_from_pg(struct err *err, PGconn *pg, const PGresult *res)
     if (!state || PQstatus(pg) != CONNECTION_OK || strncmp(state, "08", 2) == 0) {
         return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres: %s", text);
     }
-    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 ||
-        strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0) {
+    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
+        strcmp(state, "57014") == 0) {
         return err_set(err, ERR_TRANSIENT, "db_conflict", "postgres: %s", text);
     }
     if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0) {
@@ -140,8 +140,13 @@ static int await_socket(PGconn *pg, short events, uint64_t deadline, struct err 
 int db_connect_raw(const char *url, const char *app, unsigned connect_timeout_ms, PGconn **ret_pg,
                    struct err *err)
 {
-    const char *keys[] = {"dbname", "fallback_application_name", "keepalives_idle",
-                          "keepalives_interval", "keepalives_count", "tcp_user_timeout", NULL};
+    const char *keys[] = {"dbname",
+                          "fallback_application_name",
+                          "keepalives_idle",
+                          "keepalives_interval",
+                          "keepalives_count",
+                          "tcp_user_timeout",
+                          NULL};
     const char *values[] = {url, app, "10", "5", "3", "30000", NULL};
     uint64_t deadline = clock_mono_ms() + connect_timeout_ms;
     PGconn *pg = PQconnectStartParams(keys, values, 1);

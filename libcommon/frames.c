@@ -37,6 +37,11 @@ void frame_writer_init(struct frame_writer *out, int fd)
     *out = (struct frame_writer){.fd = fd};
 }
 
+static bool type_is_last(const char *type)
+{
+    return strcmp(type, "end") == 0 || strcmp(type, "error") == 0;
+}
+
 static int write_all(struct frame_writer *out, struct iovec *iov, int n, struct err *err)
 {
     while (n > 0) {
@@ -100,7 +105,11 @@ int frame_write(struct frame_writer *out, const char *type, json_t *meta, const 
         void *to;
     } bytes = {.from = payload}; /* writev does not write to it */
     struct iovec iov[] = {{head, sizeof(head)}, {text, text_len}, {bytes.to, len}};
-    return write_all(out, iov, (int)ARRAY_LEN(iov), err);
+    if (write_all(out, iov, (int)ARRAY_LEN(iov), err) < 0) {
+        return -1;
+    }
+    out->ended = type_is_last(type);
+    return 0;
 }
 
 /* Error texts may quote a file or be cut inside a character: never let that lose the error. */
@@ -219,11 +228,6 @@ static int load_meta(const struct frames *frames, size_t pos, size_t len, json_t
     *ret_type = type;
     *ret_meta = STEAL(meta);
     return 0;
-}
-
-static bool type_is_last(const char *type)
-{
-    return strcmp(type, "end") == 0 || strcmp(type, "error") == 0;
 }
 
 /* Walks the whole stream once: nothing is shown of a stream that does not end properly. */

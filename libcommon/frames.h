@@ -34,6 +34,7 @@
 struct frame_writer {
     int fd;
     uint64_t written; /* bytes so far */
+    bool ended;       /* an end or error frame was written: nothing may follow */
 };
 
 void frame_writer_init(struct frame_writer *out, int fd);
