@@ -108,7 +108,6 @@ struct text_input {
     const char *name; /* of the file, "" if unknown */
     enum file_kind kind;
     unsigned depth; /* 0 for the file itself */
-    uint32_t first_page;
 };
 
 int format_pdf(const struct text_input *in, struct text_out *out, struct err *err) WARN_UNUSED;
