@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libcommon/buf.h"
+#include "libcommon/filetype.h"
 #include "libcommon/zygote.h"
 
 #include <cairo.h>
@@ -26,7 +27,7 @@ enum {
 #define RENDER_A4_HEIGHT 842.0
 
 struct render_opts {
-    const char *kind;    /* borrowed from the parameters */
+    enum file_kind kind;
     unsigned first;      /* counts from 1; 0: plan (page 1 and the total only) */
     unsigned last;       /* 0: the end */
     unsigned width;      /* of the images, pixels */

@@ -35,7 +35,7 @@ int render_opts_read(const struct jail_unit *unit, struct render_opts *ret_opts,
                        (long long)first, (long long)last);
     }
     *ret_opts = (struct render_opts){
-        .kind = unit_param_str(unit, "kind", ""),
+        .kind = file_kind_parse(unit_param_str(unit, "kind", "")),
         .first = (unsigned)first,
         .last = (unsigned)clamp_int(last, 0, RENDER_PAGES_MAX),
         .width = (unsigned)clamp_int(unit_param_int(unit, "width", RENDER_WIDTH_DEFAULT), 16,

@@ -5,10 +5,10 @@
  * Invariant: warm() leaves one thread. Neither pango nor a vips pipeline runs here: both start
  * threads that a forked child would wait for in vain; they are first used in the child.
  */
+#include "libcommon/picture/picture.h"
 #include "services/preview-worker/render.h"
 
 #include <glib.h>
-#include <string.h>
 
 static GLogWriterOutput drop_log(GLogLevelFlags level, const GLogField *fields, gsize n_fields,
                                  gpointer data)
@@ -23,9 +23,10 @@ static GLogWriterOutput drop_log(GLogLevelFlags level, const GLogField *fields, 
 static int warm(struct err *err)
 {
     g_log_set_writer_func(drop_log, NULL, NULL);
-    return render_pdf_warm(err);
+    return picture_setup("preview-worker-zygote", err) != 0 ? -1 : render_pdf_warm(err);
 }
 
+/* What the service thinks the file is; the renderers look at the bytes again. */
 static int render(struct jail_unit *unit, struct err *err)
 {
     struct render_opts opts;
@@ -33,10 +34,15 @@ static int render(struct jail_unit *unit, struct err *err)
     if (render_opts_read(unit, &opts, err) != 0) {
         return -1;
     }
-    if (strcmp(opts.kind, "pdf") == 0) {
+    const struct filetype *type = filetype_of(opts.kind);
+
+    if (type->kind == FILE_PDF) {
         return render_pdf(unit, &opts, err);
     }
-    return err_set(err, ERR_PERMANENT, "unsupported_type", "no preview for kind %.40s", opts.kind);
+    if (type->raster || type->kind == FILE_HEIC || type->kind == FILE_AVIF) {
+        return render_image(unit, &opts, err);
+    }
+    return err_set(err, ERR_PERMANENT, "unsupported_type", "no preview for %s", type->mime);
 }
 
 static const struct zygote_op ops[] = {
@@ -56,7 +62,7 @@ int main(int argc, char **argv)
         .name = "preview-worker-zygote",
         .warm = warm,
         .ops = ops,
-        .n_ops = sizeof(ops) / sizeof(ops[0]),
+        .n_ops = ARRAY_LEN(ops),
         .read_paths = read_paths,
     };
 
