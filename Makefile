@@ -167,6 +167,7 @@ clean-data: ## stop everything and drop all local data (.run)
 
 .PHONY: test unit service e2e lint format format-check docs bench print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
+	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
 lint: ## formatting, clang-tidy, layers, banned calls, sizes, headers
 	@tests/run.py lint
