@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why: the one place that talks to the gateway. Every call carries the key in a header and every
+// refusal becomes a `Problem`. It refuses to send the key to any origin but the page's own.
+import { Problem } from "./problem";
+import type {
+    Column,
+    Dataset,
+    FileItem,
+    Page,
+    PageWords,
+    PreviewPage,
+    ProblemBody,
+    RecordItem,
+    Summary,
+    TextPage,
+    TimelineItem,
+} from "./types";
+
+export const BASE = "/api/v1";
+
+export interface FileFilter {
+    state: string;
+    q: string;
+}
+
+/** A random UUID; `crypto.randomUUID` exists only on https and localhost. */
+export function uuid(): string {
+    if (typeof crypto.randomUUID === "function") {
+        return crypto.randomUUID();
+    }
+    const b = crypto.getRandomValues(new Uint8Array(16));
+    b[6] = ((b[6] ?? 0) & 0x0f) | 0x40;
+    b[8] = ((b[8] ?? 0) & 0x3f) | 0x80;
+    const hex = Array.from(b, (x) => x.toString(16).padStart(2, "0")).join("");
+    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+}
+
+export function parseRetryAfter(value: string | null): number | undefined {
+    const n = value === null ? Number.NaN : Number(value);
+    return Number.isFinite(n) && n >= 0 ? n : undefined;
+}
+
+export function problemFromText(status: number, text: string, retryAfter?: number): Problem {
+    let body: ProblemBody = {};
+    try {
+        const parsed: unknown = JSON.parse(text);
+        if (parsed !== null && typeof parsed === "object") {
+            body = parsed as ProblemBody;
+        }
+    } catch {
+        // Not JSON (a proxy's page, an empty body): the status alone decides the sentence.
+    }
+    return new Problem(status, body, retryAfter);
+}
+
+function query(params: Record<string, string | number | null | undefined>): string {
+    const q = new URLSearchParams();
+    for (const [k, v] of Object.entries(params)) {
+        if (v !== null && v !== undefined && v !== "") {
+            q.set(k, String(v));
+        }
+    }
+    const s = q.toString();
+    return s ? `?${s}` : "";
+}
+
+const enc = encodeURIComponent;
+
+export class Api {
+    readonly key: string;
+    /** Called once for any 401, so that the page can return to the sign-in form. */
+    onUnauthorized: () => void = () => {};
+
+    constructor(key: string) {
+        this.key = key;
+    }
+
+    async send(path: string, init: RequestInit = {}): Promise<Response> {
+        const url = new URL(path, location.origin);
+        if (url.origin !== location.origin) {
+            throw new Error("The server named an address outside this site; it was not opened.");
+        }
+        const headers = new Headers(init.headers);
+        headers.set("Authorization", `Bearer ${this.key}`);
+        let res: Response;
+        try {
+            res = await fetch(url, { ...init, headers, credentials: "omit", cache: init.cache ?? "no-cache" });
+        } catch (e) {
+            if (e instanceof DOMException && e.name === "AbortError") {
+                throw e;
+            }
+            throw new Problem(0, {});
+        }
+        if (!res.ok) {
+            const text = await res.text().catch(() => "");
+            if (res.status === 401) {
+                this.onUnauthorized();
+            }
+            throw problemFromText(res.status, text, parseRetryAfter(res.headers.get("Retry-After")));
+        }
+        return res;
+    }
+
+    async get<T>(path: string, signal?: AbortSignal): Promise<T> {
+        const res = await this.send(path, {
+            headers: { Accept: "application/json" },
+            ...(signal ? { signal } : {}),
+        });
+        return (await res.json()) as T;
+    }
+
+    async post<T>(path: string, body: unknown, idempotencyKey = uuid()): Promise<T> {
+        const res = await this.send(path, {
+            method: "POST",
+            headers: {
+                "Content-Type": "application/json",
+                Accept: "application/json",
+                "Idempotency-Key": idempotencyKey,
+            },
+            body: JSON.stringify(body ?? {}),
+        });
+        const text = await res.text();
+        return (text ? JSON.parse(text) : null) as T;
+    }
+
+    /** All datasets, up to 2,000 of them. */
+    async datasets(signal?: AbortSignal): Promise<Dataset[]> {
+        const all: Dataset[] = [];
+        let cursor: string | null | undefined;
+        for (let i = 0; i < 10; i++) {
+            const page: Page<Dataset> = await this.get(
+                `${BASE}/datasets${query({ limit: 200, cursor })}`,
+                signal,
+            );
+            all.push(...page.items);
+            cursor = page.nextCursor;
+            if (!cursor) {
+                break;
+            }
+        }
+        return all;
+    }
+
+    dataset(id: string, signal?: AbortSignal): Promise<Dataset> {
+        return this.get(`${BASE}/datasets/${enc(id)}`, signal);
+    }
+
+    createDataset(body: { name: string; columns: Column[] }, idempotencyKey: string): Promise<Dataset> {
+        return this.post(`${BASE}/datasets`, body, idempotencyKey);
+    }
+
+    summary(datasetId: string, signal?: AbortSignal): Promise<Summary> {
+        return this.get(`${BASE}/datasets/${enc(datasetId)}/summary`, signal);
+    }
+
+    files(
+        datasetId: string,
+        filter: FileFilter,
+        limit: number,
+        cursor: string | null,
+        signal?: AbortSignal,
+    ): Promise<Page<FileItem>> {
+        const q = query({ state: filter.state, q: filter.q, limit, cursor });
+        return this.get(`${BASE}/datasets/${enc(datasetId)}/files${q}`, signal);
+    }
+
+    file(id: string, signal?: AbortSignal): Promise<FileItem> {
+        return this.get(`${BASE}/files/${enc(id)}`, signal);
+    }
+
+    async records(fileId: string, signal?: AbortSignal): Promise<RecordItem[]> {
+        const page: Page<RecordItem> = await this.get(`${BASE}/files/${enc(fileId)}/record`, signal);
+        return page.items ?? [];
+    }
+
+    preview(fileId: string, signal?: AbortSignal): Promise<{ pages: PreviewPage[]; total?: number }> {
+        return this.get(`${BASE}/files/${enc(fileId)}/preview`, signal);
+    }
+
+    words(href: string, signal?: AbortSignal): Promise<PageWords> {
+        return this.get(href, signal);
+    }
+
+    textPages(fileId: string, signal?: AbortSignal): Promise<{ pages: TextPage[] }> {
+        return this.get(`${BASE}/files/${enc(fileId)}/text`, signal);
+    }
+
+    async text(fileId: string, page: number, signal?: AbortSignal): Promise<string> {
+        const res = await this.send(`${BASE}/files/${enc(fileId)}/text${query({ page })}`, {
+            headers: { Accept: "text/plain" },
+            ...(signal ? { signal } : {}),
+        });
+        return res.text();
+    }
+
+    timeline(fileId: string, signal?: AbortSignal): Promise<Page<TimelineItem>> {
+        return this.get(`${BASE}/files/${enc(fileId)}/timeline`, signal);
+    }
+
+    async blob(path: string, signal?: AbortSignal): Promise<Blob> {
+        const res = await this.send(path, { cache: "default", ...(signal ? { signal } : {}) });
+        return res.blob();
+    }
+
+    contentPath(fileId: string): string {
+        return `${BASE}/files/${enc(fileId)}/content`;
+    }
+
+    thumbnailPath(fileId: string, size: 64 | 256 | 512): string {
+        return `${BASE}/files/${enc(fileId)}/thumbnail${query({ size })}`;
+    }
+
+    retry(fileId: string, from?: string): Promise<unknown> {
+        return this.post(`${BASE}/files/${enc(fileId)}/retry`, from ? { from } : {});
+    }
+
+    retryMatching(datasetId: string, filter: Record<string, unknown>): Promise<unknown> {
+        return this.post(`${BASE}/datasets/${enc(datasetId)}/files/retry`, { filter });
+    }
+
+    cancel(fileId: string): Promise<unknown> {
+        return this.post(`${BASE}/files/${enc(fileId)}/cancel`, {});
+    }
+
+    /** Removes the files named; the gateway takes them by the hundred. */
+    async remove(datasetId: string, ids: string[]): Promise<number> {
+        let removed = 0;
+        for (let i = 0; i < ids.length; i += 200) {
+            const answer = await this.post<{ removed?: number }>(
+                `${BASE}/datasets/${enc(datasetId)}/files/remove`,
+                { ids: ids.slice(i, i + 200) },
+            );
+            removed += answer?.removed ?? 0;
+        }
+        return removed;
+    }
+
+    async removeMatching(datasetId: string, filter: Record<string, unknown>): Promise<number> {
+        const answer = await this.post<{ removed?: number }>(
+            `${BASE}/datasets/${enc(datasetId)}/files/remove`,
+            { filter },
+        );
+        return answer?.removed ?? 0;
+    }
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Why: the shapes of the public API that this page reads. Only what is used is named, and
+// whatever a gateway may leave out is optional: a new field never breaks the page.
+
+export type FileState =
+    | "uploading"
+    | "processing"
+    | "done"
+    | "failed"
+    | "cancelled"
+    | "quarantined";
+export const FILE_STATES: readonly FileState[] = [
+    "uploading",
+    "processing",
+    "done",
+    "failed",
+    "cancelled",
+    "quarantined",
+];
+
+export type PipelineState = "waiting" | "running" | "done" | "failed" | "skipped" | "cancelled";
+export type PipelineName = "main" | "preview" | "thumbnail";
+
+export interface StageError {
+    code?: string;
+    detail?: string;
+    class?: string;
+    retryable?: boolean;
+    stage?: string;
+    attempts?: number;
+}
+
+export interface Pipeline {
+    state: PipelineState;
+    stage?: string | null;
+    attempts?: number;
+    pagesDone?: number | null;
+    pagesTotal?: number | null;
+    queuePosition?: number | null;
+    error?: StageError | null;
+}
+
+export interface FileItem {
+    id: string;
+    datasetId: string;
+    batchId?: string | null;
+    name: string;
+    size: number;
+    mime?: string | null;
+    sha256?: string | null;
+    version?: number;
+    generation?: number;
+    state: FileState;
+    createdAt: string;
+    updatedAt?: string;
+    pipelines?: Partial<Record<PipelineName, Pipeline>>;
+    artifacts?: {
+        text?: { href?: string; method?: string; pages?: number; chars?: number } | null;
+        record?: { href?: string; ids?: string[] } | null;
+        preview?: { href?: string; pages?: number } | null;
+        thumbnail?: { href?: string; width?: number; height?: number } | null;
+    };
+}
+
+export type ColumnType =
+    | "string"
+    | "number"
+    | "integer"
+    | "boolean"
+    | "date"
+    | "datetime"
+    | "money"
+    | "enum"
+    | "rows";
+export const COLUMN_TYPES: readonly ColumnType[] = [
+    "string",
+    "number",
+    "integer",
+    "boolean",
+    "date",
+    "datetime",
+    "money",
+    "enum",
+    "rows",
+];
+
+export interface Column {
+    id?: string;
+    name: string;
+    type: ColumnType;
+    description?: string;
+    required?: boolean;
+    enum?: string[];
+    currency?: string;
+    dateOrder?: string;
+    itemColumns?: Column[];
+}
+
+export interface Dataset {
+    id: string;
+    name: string;
+    schemaVersion?: number;
+    columns?: Column[];
+    createdAt?: string;
+}
+
+export interface Summary {
+    files?: { total?: number; byState?: Partial<Record<FileState, number>> };
+    stages?: Record<string, Record<string, number>>;
+    approximate?: boolean;
+}
+
+export type Box = [number, number, number, number];
+
+export interface Cell {
+    confidence?: number | null;
+    page?: number | null;
+    span?: [number, number] | null;
+    boxes?: Box[] | null;
+    quote?: string | null;
+    status?: "ok" | "empty" | "ungrounded" | "conflict" | "corrected" | string;
+}
+
+export interface RecordItem {
+    id: string;
+    fileId: string;
+    version?: number;
+    generation?: number;
+    backend?: string;
+    values?: Record<string, unknown>;
+    cells?: Record<string, Cell | null>;
+    needsReview?: boolean;
+    completeness?: number;
+}
+
+export interface PreviewPage {
+    page: number;
+    width: number;
+    height: number;
+    href: string;
+    textHref?: string | null;
+}
+
+export interface Word {
+    text: string;
+    box: Box;
+}
+
+export interface PageWords {
+    page: number;
+    width: number;
+    height: number;
+    words: Word[];
+}
+
+export interface TextPage {
+    page: number;
+    chars?: number;
+    engine?: string;
+}
+
+export interface TimelineItem {
+    at: string;
+    kind: string;
+    stage?: string | null;
+    detail?: Record<string, unknown> | null;
+}
+
+export interface Page<T> {
+    items: T[];
+    nextCursor?: string | null;
+}
+
+export interface UploadPart {
+    id?: string;
+    name: string;
+    size?: number;
+    state?: FileState;
+    error?: { code?: string; detail?: string; title?: string } | string | null;
+}
+
+export interface UploadAnswer {
+    batch?: { id: string; total: number; accepted: number; rejected: number };
+    files?: UploadPart[];
+}
+
+export interface ProblemBody {
+    type?: string;
+    title?: string;
+    status?: number;
+    detail?: string;
+    code?: string;
+    requestId?: string;
+    errors?: { pointer?: string; detail?: string }[];
+}
+
+/** What one message of the event stream says. */
+export interface ChangeEvent {
+    fileId?: string;
+    datasetId?: string;
+    batchId?: string;
+    stage?: string;
+    state?: string;
+    detail?: unknown;
+}
