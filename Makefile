@@ -134,12 +134,28 @@ endif
 $(foreach p,$(UNIT_TESTS),$(eval $(call program_rules,$(p),tests)))
 UNIT_BINARIES := $(UNIT_TESTS:%=$(B)/tests/%)
 
+# Zygotes for tests, tests/unit/*_zygote.c: always plain release programs, as a sanitizer's runtime
+# cannot live in the cage that they try. They lie beside the tests of every variant.
+PROBE_ZYGOTES := $(patsubst tests/unit/%.c,%,$(sort $(wildcard tests/unit/*_zygote.c)))
+PROBE_BINARIES := $(PROBE_ZYGOTES:%=$(B)/tests/%)
+ifeq ($(VDIR),release)
+$(foreach p,$(PROBE_ZYGOTES),$(eval $(p)_DIR := tests/unit)$(eval $(p)_SRCS := $(p).c) \
+	$(eval $(p)_PKGS := jansson libseccomp))
+$(foreach p,$(PROBE_ZYGOTES),$(eval $(call program_rules,$(p),tests)))
+else
+$(PROBE_BINARIES): $(B)/tests/%: FORCE
+	@$(MAKE) --no-print-directory VARIANT=release FAULTS=0 $(BUILDDIR)/release/tests/$*
+	@mkdir -p $(@D); cmp -s $(BUILDDIR)/release/tests/$* $@ || \
+		{ cp $(BUILDDIR)/release/tests/$* $@.$$$$ && mv $@.$$$$ $@; }
+endif
+$(UNIT_BINARIES): | $(PROBE_BINARIES)
+
 # --- targets -------------------------------------------------------------------------------------
 .PHONY: all libcommon binaries unit-binaries console help clean FORCE
 all: binaries ## build every program of this variant
 binaries: $(LIBCOMMON) $(BINARIES)
 libcommon: $(LIBCOMMON)
-unit-binaries: $(UNIT_BINARIES)
+unit-binaries: $(UNIT_BINARIES) $(PROBE_BINARIES)
 print-unit-binaries:
 	@printf '%s\n' $(UNIT_BINARIES)
 
