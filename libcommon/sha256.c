@@ -95,17 +95,26 @@ int md5_hex(const void *data, size_t len, char ret_hex[MD5_HEX_SIZE], struct err
     return 0;
 }
 
-int md5_base64(const void *data, size_t len, char ret_text[MD5_BASE64_SIZE], struct err *err)
+static int base64_md5(const unsigned char digest[MD5_LEN], char ret_text[MD5_BASE64_SIZE],
+                      struct err *err)
 {
-    unsigned char digest[MD5_LEN];
     unsigned char text[MD5_BASE64_SIZE];
 
-    if (EVP_Digest(data, len, digest, NULL, EVP_md5(), NULL) != 1 ||
-        EVP_EncodeBlock(text, digest, MD5_LEN) != MD5_BASE64_SIZE - 1) {
+    if (EVP_EncodeBlock(text, digest, MD5_LEN) != MD5_BASE64_SIZE - 1) {
         return digest_failed(err);
     }
     memcpy(ret_text, text, sizeof(text));
     return 0;
+}
+
+int md5_base64(const void *data, size_t len, char ret_text[MD5_BASE64_SIZE], struct err *err)
+{
+    unsigned char digest[MD5_LEN];
+
+    if (EVP_Digest(data, len, digest, NULL, EVP_md5(), NULL) != 1) {
+        return digest_failed(err);
+    }
+    return base64_md5(digest, ret_text, err);
 }
 
 int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
@@ -121,17 +130,12 @@ int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
     return 0;
 }
 
-int sha256_fd_hex(int fd, uint64_t offset, uint64_t len, char ret_hex[SHA256_HEX_SIZE],
-                  struct err *err)
+static int hash_fd(struct hash *hash, int fd, uint64_t offset, uint64_t len, struct err *err)
 {
-    CLEANUP(hash_done) struct hash hash = HASH_NONE;
     CLEANUP(free_cleanup) char *chunk = malloc(FD_CHUNK);
 
     if (!chunk) {
         return err_nomem(err);
-    }
-    if (hash_init(&hash, HASH_SHA256, err) < 0) {
-        return -1;
     }
     while (len > 0) {
         ssize_t n = pread(fd, chunk, (size_t)min_u64(len, FD_CHUNK), (off_t)offset);
@@ -144,13 +148,39 @@ int sha256_fd_hex(int fd, uint64_t offset, uint64_t len, char ret_hex[SHA256_HEX
         if (n == 0) {
             return err_set(err, ERR_UNKNOWN, "io", "the file is shorter than was said");
         }
-        if (hash_update(&hash, chunk, (size_t)n, err) < 0) {
+        if (hash_update(hash, chunk, (size_t)n, err) < 0) {
             return -1;
         }
         offset += (uint64_t)n;
         len -= (uint64_t)n;
     }
+    return 0;
+}
+
+int sha256_fd_hex(int fd, uint64_t offset, uint64_t len, char ret_hex[SHA256_HEX_SIZE],
+                  struct err *err)
+{
+    CLEANUP(hash_done) struct hash hash = HASH_NONE;
+
+    if (hash_init(&hash, HASH_SHA256, err) < 0 || hash_fd(&hash, fd, offset, len, err) < 0) {
+        return -1;
+    }
     return hash_final_hex(&hash, ret_hex, SHA256_HEX_SIZE, err);
+}
+
+int md5_base64_fd(int fd, uint64_t offset, uint64_t len, char ret_text[MD5_BASE64_SIZE],
+                  struct err *err)
+{
+    CLEANUP(hash_done) struct hash hash = HASH_NONE;
+    unsigned char digest[MD5_LEN];
+
+    if (hash_init(&hash, HASH_MD5, err) < 0 || hash_fd(&hash, fd, offset, len, err) < 0) {
+        return -1;
+    }
+    if (EVP_DigestFinal_ex(hash.ctx, digest, NULL) != 1) {
+        return digest_failed(err);
+    }
+    return base64_md5(digest, ret_text, err);
 }
 
 void hex_encode(const void *data, size_t len, char *out)

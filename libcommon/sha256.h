@@ -43,6 +43,8 @@ int md5_hex(const void *data, size_t len, char ret_hex[MD5_HEX_SIZE], struct err
 /* As Content-MD5 wants it; out holds MD5_BASE64_SIZE. */
 int md5_base64(const void *data, size_t len, char ret_text[MD5_BASE64_SIZE],
                struct err *err) WARN_UNUSED;
+int md5_base64_fd(int fd, uint64_t offset, uint64_t len, char ret_text[MD5_BASE64_SIZE],
+                  struct err *err) WARN_UNUSED;
 int hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
                 unsigned char ret_mac[SHA256_LEN], struct err *err) WARN_UNUSED;
 
