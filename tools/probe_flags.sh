@@ -12,7 +12,7 @@ warn="-Wextra -Wpedantic -Wformat=2 -Wformat-signedness -Wconversion -Wsign-conv
  -Wundef -Wvla -Wcast-qual -Wwrite-strings -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes
  -Wold-style-definition -Wnull-dereference -Wimplicit-fallthrough -Wmissing-variable-declarations
  -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wjump-misses-init -Wtrampolines
- -Wbidi-chars=any -Wno-format-truncation -Werror=implicit -Werror=int-conversion
+ -Wbidi-chars=any -Wno-format-truncation -Wno-overlength-strings -Werror=implicit -Werror=int-conversion
  -Werror=incompatible-pointer-types -Werror=return-type -Werror=format-security"
 always="-fno-strict-overflow -fno-strict-aliasing -fno-delete-null-pointer-checks
  -fstrict-flex-arrays=3 -fexceptions -fPIE -ffunction-sections -fdata-sections"

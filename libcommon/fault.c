@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Dies at a named point, as a machine would: without unwinding anything.
+ */
+#include "libcommon/fault.h"
+
+#ifdef DOCFLEET_FAULTS
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void fault_point(const char *name)
+{
+    static atomic_int passed;
+    const char *at = getenv("DOCFLEET_CRASH_AT");
+    size_t n = strlen(name);
+
+    if (!at || strncmp(at, name, n) != 0 || (at[n] != ':' && at[n] != '\0')) {
+        return;
+    }
+    int nth = at[n] == ':' ? (int)strtol(at + n + 1, NULL, 10) : 1;
+    if (atomic_fetch_add(&passed, 1) + 1 == nth) {
+        kill(getpid(), SIGKILL);
+    }
+}
+#else
+typedef int fault_not_compiled_in;
+#endif
