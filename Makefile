@@ -29,12 +29,18 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto
 # libcommon.a also holds the jail and the probe server; a program links what it uses (as-needed).
 LIBCOMMON_PKGS := $(COMMON_PKGS) libseccomp libmicrohttpd
 
+# These goals compile nothing in this make: on a bare machine there is no compiler yet.
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench format \
+	console help clean
+COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
+
 # --- flags ---------------------------------------------------------------------------------------
 FLAGS_MK := $(BUILDDIR)/flags-$(CC).mk
-ifeq ($(wildcard $(FLAGS_MK)),)
-$(shell mkdir -p $(BUILDDIR) && tools/probe_flags.sh $(CC) >$(FLAGS_MK).tmp$$$$ && mv $(FLAGS_MK).tmp$$$$ $(FLAGS_MK))
+$(FLAGS_MK): tools/probe_flags.sh
+	@mkdir -p $(@D); tools/probe_flags.sh $(CC) >$@.$$$$ && mv $@.$$$$ $@
+ifneq ($(COMPILES),)
+include $(FLAGS_MK)
 endif
--include $(FLAGS_MK)
 
 BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -I. -g -pthread
 WARN_FLAGS := $(PROBED_WARN) $(if $(filter true,$(CI)),-Werror)
@@ -128,7 +134,7 @@ UNIT_MK := $(BUILDDIR)/unit.mk
 $(UNIT_MK): tools/unit_mk.sh $(UNIT_SRCS)
 	@mkdir -p $(@D)
 	@tools/unit_mk.sh $(UNIT_SRCS) >$@.$$$$ && mv $@.$$$$ $@
-ifeq ($(filter clean help,$(MAKECMDGOALS)),)
+ifneq ($(COMPILES),)
 -include $(UNIT_MK)
 endif
 $(foreach p,$(UNIT_TESTS),$(eval $(call program_rules,$(p),tests)))

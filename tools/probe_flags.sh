@@ -4,6 +4,10 @@
 # Each flag is tried together with -Wall: some (-Werror=format-security) exist only beside another.
 set -eu
 cc=${1:?usage: probe_flags.sh COMPILER}
+command -v "$cc" >/dev/null || {
+    echo "probe_flags.sh: no compiler '$cc'; deploy/local/packages build installs one" >&2
+    exit 1
+}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 printf 'int main(void)\n{\n    return 0;\n}\n' >"$dir/t.c"
