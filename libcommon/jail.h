@@ -22,17 +22,17 @@ struct jail_limits {
 
 struct jail_request {
     const char *op;
-    const json_t *params; /* borrowed; may be NULL */
-    int input_fd;         /* borrowed; -1 for none; only its read-only duplicate is sent */
-    int aux_fd;           /* borrowed; -1 for none */
-    struct jail_limits limits;       /* zero members take the jail's defaults */
-    const atomic_bool *cancel;       /* may be NULL; becoming true kills the child */
+    const json_t *params;      /* borrowed; may be NULL */
+    int input_fd;              /* borrowed; -1 for none; only its read-only duplicate is sent */
+    int aux_fd;                /* borrowed; -1 for none */
+    struct jail_limits limits; /* zero members take the jail's defaults */
+    const atomic_bool *cancel; /* may be NULL; becoming true kills the child */
 };
 
 struct jail_usage {
     uint64_t cpu_us;
-    uint64_t max_rss;  /* bytes */
-    int signal;        /* that ended it, or 0 */
+    uint64_t max_rss;   /* bytes */
+    int signal;         /* that ended it, or 0 */
     const char *reason; /* static: ok, error, crash, sigsys, memory, cpu, wall, output, cancelled */
 };
 

@@ -18,7 +18,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -29,13 +28,13 @@ struct unit {
     pid_t pid; /* 0: the slot is free */
     int pidfd;
     int events;
+    const struct cage *cage;
 };
 
 /* One per process, as the zygote is. */
 struct loop {
     const struct zygote *zygote;
     int control;
-    pid_t pid;
     struct cage cages[CAGE_KINDS];
     bool prepared[CAGE_KINDS];
     struct unit units[JAIL_UNITS_MAX];
@@ -74,8 +73,12 @@ static int place_fds(const struct jail_order *order, const struct order_fds *fds
     int output = high[JAIL_FD_OUTPUT];
     int input = order->has_input ? high[2] : -1;
     int aux = order->has_aux ? high[order->has_input ? 3 : 2] : -1;
-    if (dup2(STDIN_FILENO, STDERR_FILENO) < 0 || place_fd(input, CAGE_FD_INPUT) < 0 ||
-        place_fd(output, CAGE_FD_OUTPUT) < 0 || place_fd(aux, CAGE_FD_AUX) < 0) {
+    /* A sanitizer's report is the one thing worth reading there. */
+    if (cage_has_filter() && dup2(STDIN_FILENO, STDERR_FILENO) < 0) {
+        return -1;
+    }
+    if (place_fd(input, CAGE_FD_INPUT) < 0 || place_fd(output, CAGE_FD_OUTPUT) < 0 ||
+        place_fd(aux, CAGE_FD_AUX) < 0) {
         return -1;
     }
     return 0;
@@ -123,8 +126,7 @@ static _Noreturn void child_main(const struct loop *loop, const struct zygote_op
     struct frame_writer out;
     struct err err = ERR_INIT;
 
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != loop->pid || place_fds(order, fds) < 0) {
+    if (place_fds(order, fds) < 0) {
         _exit(JAIL_EXIT_CAGE);
     }
     if (cage_enter(&loop->cages[op->cage], &limits, &err) < 0) {
@@ -289,7 +291,8 @@ static void start_unit(struct loop *loop, size_t len, struct order_fds *fds)
         refuse(events, errnum, "pidfd");
         return;
     }
-    *unit = (struct unit){.pid = pid, .pidfd = pidfd, .events = kept};
+    *unit =
+        (struct unit){.pid = pid, .pidfd = pidfd, .events = kept, .cage = &loop->cages[op->cage]};
     send_event(kept, &(struct jail_event){.kind = JAIL_STARTED, .pid = pid}, pidfd);
 }
 
@@ -312,6 +315,9 @@ static void reap_unit(struct unit *unit)
                                      .cpu_us =
                                          timeval_us(usage.ru_utime) + timeval_us(usage.ru_stime),
                                      .max_rss = (uint64_t)usage.ru_maxrss * 1024U};
+    if (unit->cage->no_namespace) {
+        office_wipe(getenv("TMPDIR"));
+    }
     send_event(unit->events, &event, -1);
     fd_cleanup(&unit->pidfd);
     fd_cleanup(&unit->events);
@@ -413,8 +419,7 @@ static int try_cage(const struct loop *loop, const struct cage *cage, struct err
     pid_t pid = fork();
 
     if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        _exit(cage_enter(cage, &limits, NULL) == 0 && getppid() != 0 ? 0 : JAIL_EXIT_CAGE);
+        _exit(cage_enter(cage, &limits, NULL) == 0 ? 0 : JAIL_EXIT_CAGE);
     }
     if (pid < 0 || waitpid(pid, &status, 0) != pid) {
         return err_from_errno(err, errno, "trying the cage");
@@ -499,7 +504,6 @@ static int set_up_process(struct loop *loop)
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     offer_to_oom_killer();
     loop->control = raise_fd(JAIL_CONTROL_FD);
-    loop->pid = getpid();
     return loop->control < 0 ? -1 : 0;
 }
 

@@ -11,7 +11,7 @@
 
 /* What the cage of an operation lets through besides memory, its own descriptors and time. */
 enum cage_flags {
-    CAGE_PURE = 0,           /* opens nothing, one thread */
+    CAGE_PURE = 0,            /* opens nothing, one thread */
     CAGE_READ_FILES = 1 << 0, /* openat read-only below the zygote's read_paths (Landlock) */
     CAGE_THREADS = 1 << 1,    /* may start threads (libvips), never processes */
     CAGE_OFFICE = 1 << 2,     /* LibreOfficeKit's list: writes below its private TMPDIR too */
@@ -20,10 +20,10 @@ enum cage_flags {
 /* One unit, in the child. */
 struct jail_unit {
     const char *op;
-    const json_t *params;   /* object sent by the service, at most 32 KiB */
-    int input_fd;           /* read-only, seekable; -1 when the unit has no input */
-    uint64_t input_size;    /* bytes */
-    int aux_fd;             /* second input or -1 */
+    const json_t *params; /* object sent by the service, at most 32 KiB */
+    int input_fd;         /* read-only, seekable; -1 when the unit has no input */
+    uint64_t input_size;  /* bytes */
+    int aux_fd;           /* second input or -1 */
     struct frame_writer *out;
 };
 

@@ -10,6 +10,7 @@
 #include "libcommon/zygote.h"
 
 #include <linux/filter.h>
+#include <sys/types.h>
 
 /* The cages of all operations differ only by these flags. */
 #define CAGE_KINDS 8U
@@ -23,6 +24,7 @@
 
 struct cage {
     unsigned flags;
+    pid_t zygote;
     const char *const *read_paths;
     struct sock_fprog filter; /* instructions are malloc'd once and kept */
     int ruleset_fd;           /* Landlock; -1 when missing or made in the child (office) */
@@ -54,3 +56,11 @@ bool cage_has_filter(void);
 int cage_filter_compile(unsigned flags, struct sock_fprog *ret_filter, struct err *err) WARN_UNUSED;
 /* The handler for forbidden syscalls: notes the name behind the stream and dies of SIGSYS. */
 void cage_filter_watch(void);
+
+/* zygote_office.c: units that write files. Tries whether children can have namespaces here. */
+bool office_namespace_works(const char *tmpdir);
+/* In the child: namespaces of its own and an empty tmpfs over tmpdir, with the folders that the
+ * library made there. */
+int office_enter_namespace(const char *tmpdir, struct err *err) WARN_UNUSED;
+/* In the zygote, without namespaces: removes what the last unit left. */
+void office_wipe(const char *tmpdir);
