@@ -6,7 +6,7 @@ const PATHS = {
     upload: "M12 16V4m0 0L7 9m5-5 5 5M4 16v3a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-3",
     download: "M12 4v12m0 0 5-5m-5 5-5-5M4 18v1a1 1 0 0 0 1 1h14a1 1 0 0 0 1-1v-1",
     retry: "M20 11a8 8 0 1 0-2.3 6.3M20 4v7h-7",
-    stop: "M7 7h10v10H7z",
+    stop: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18zM9 9l6 6m0-6-6 6",
     trash: "M4 7h16M9 7V4h6v3m-8 0 1 13h8l1-13M10 11v5m4-5v5",
     close: "M6 6l12 12M18 6 6 18",
     plus: "M12 5v14M5 12h14",

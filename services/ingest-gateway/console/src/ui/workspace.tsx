@@ -64,7 +64,7 @@ export function Workspace({
             new Uploader(api.key, update, (_, accepted, rejected) => {
                 store.touchTop();
                 if (rejected > 0) {
-                    complain(`${plural(rejected, "file")} refused. The upload report says why.`);
+                    say(`${plural(rejected, "file")} refused. The upload report says why.`);
                 } else if (accepted > 0) {
                     say(`${plural(accepted, "file")} accepted.`);
                 }

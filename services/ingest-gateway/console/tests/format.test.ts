@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/lib/columns";
+import { bytes, headline, pipelineSentence, reviewHint, value } from "../src/lib/format";
+import { messageOf, plainError, Problem } from "../src/lib/problem";
+import { countsOf } from "../src/lib/store";
+import { findQuote, placeWords } from "../src/lib/textlayer";
+import type { FileItem } from "../src/lib/types";
+
+test("sizes are short", () => {
+    assert.equal(bytes(0), "0 B");
+    assert.equal(bytes(1234), "1.2 KB");
+    assert.equal(bytes(5e9), "5.0 GB");
+    assert.equal(bytes(undefined), "–");
+});
+
+test("values of every type become text", () => {
+    assert.equal(value({ type: "money" }, { amount: "12.50", currency: "EUR" }), "12.50 EUR");
+    assert.equal(value({ type: "boolean" }, false), "No");
+    assert.equal(value({ type: "rows" }, [{}, {}]), "2 rows");
+    assert.equal(value({ type: "rows" }, { count: 900, href: "/x" }), "900 rows");
+    assert.equal(value({ type: "number" }, 0), "0");
+    assert.equal(value({ type: "string" }, null), "");
+    assert.equal(value({ type: "datetime" }, "2026-01-02T03:04:05Z"), "2026-01-02 03:04:05 UTC");
+});
+
+test("hints say why a cell needs a look", () => {
+    assert.match(reviewHint({ confidence: 0.5, status: "ok" }, undefined, "x"), /50 %/);
+    assert.equal(reviewHint({ confidence: 0.5, status: "corrected" }, undefined, "x"), "");
+    assert.match(reviewHint(null, { name: "a", type: "string", required: true }, null), /Required/);
+    assert.equal(reviewHint(null, { name: "a", type: "string" }, null), "");
+});
+
+test("problems are sentences", () => {
+    const p = new Problem(422, { detail: "the column list is not valid", errors: [{ detail: "too many values" }] });
+    assert.equal(messageOf(p), "The column list is not valid. Too many values.");
+    assert.match(new Problem(503, {}, 7).message, /Try again in 7 s/);
+    assert.equal(plainError({ code: "encrypted" }), "The file is protected by a password.");
+    assert.equal(plainError("file_too_large"), "The file is too large.");
+    assert.equal(plainError(null), "No reason was given.");
+});
+
+test("a row says what matters most", () => {
+    const f: FileItem = {
+        id: "1", datasetId: "d", name: "a", size: 1, state: "processing", createdAt: "",
+        pipelines: { main: { state: "running", stage: "ocr", pagesDone: 3, pagesTotal: 12 } },
+    };
+    assert.equal(headline(f).text, "Reading pictures of text · 3 of 12 pages");
+    assert.equal(pipelineSentence("main", f.pipelines?.main), "Data: reading pictures of text, 3 of 12 pages");
+    assert.equal(
+        headline({ ...f, state: "done", pipelines: { main: { state: "done" }, preview: { state: "failed", error: { code: "corrupt" } } } }).tone,
+        "warn",
+    );
+});
+
+test("counts add up", () => {
+    assert.deepEqual(countsOf({ files: { total: 99, byState: { done: 2, failed: 1, cancelled: 0 } } }), {
+        total: 3,
+        byState: { done: 2, failed: 1 },
+    });
+    assert.equal(countsOf(null).total, 0);
+});
+
+test("columns are checked and sent as the contract says", () => {
+    const cols = [draft("A"), draft("a"), draft("", "date"), draft("E", "enum"), draft("R", "rows", { items: [draft("")] })];
+    assert.equal(checkColumns(cols).size, 4);
+    assert.deepEqual(enumValues("paid, open,,paid\nlate"), ["paid", "open", "late"]);
+    assert.deepEqual(toColumn(draft(" M ", "money", { currency: "eur", required: true })), {
+        name: "M", type: "money", required: true, currency: "EUR",
+    });
+    assert.equal(pointerToKey(cols, "/columns/4/itemColumns/0/name"), cols[4]?.items[0]?.key);
+    assert.equal(pointerToKey(cols, "/name"), undefined);
+});
+
+test("words lie over their boxes and copy with blanks", () => {
+    const placed = placeWords(
+        [
+            { text: "Total", box: [0.1, 0.1, 0.2, 0.12] },
+            { text: "9.00", box: [0.21, 0.1, 0.3, 0.12] },
+            { text: "bad", box: [0.3, 0.1, 0.2, 0.12] },
+            { text: "Next", box: [0.1, 0.2, 0.2, 0.22] },
+        ],
+        1000,
+        2000,
+        (t) => t.length * 50,
+    );
+    assert.deepEqual(placed.map((w) => w.text), ["Total ", "9.00\n", "Next\n"]);
+    assert.ok(Math.abs((placed[0]?.stretch ?? 0) - 1) < 1e-9);
+});
+
+test("a quote is found across line breaks and never as a pattern", () => {
+    assert.deepEqual(findQuote("x Total\n  (EUR) 9", "Total (EUR)"), [2, 15]);
+    assert.equal(findQuote("abc", "a.c"), null);
+    assert.equal(findQuote("abc", " "), null);
+});
