@@ -244,17 +244,29 @@ static int call_finish(struct call *call, struct err *err)
     return call->status == S3StatusOK ? 0 : error_from_status(call, err);
 }
 
+static S3Status on_ping(int truncated, const char *next_marker, int n,
+                        const S3ListBucketContent *contents, int n_prefixes, const char **prefixes,
+                        void *ctx)
+{
+    (void)truncated, (void)next_marker, (void)n, (void)contents;
+    (void)n_prefixes, (void)prefixes, (void)ctx;
+    return S3StatusOK;
+}
+
+/* Lists one object: asking for the bucket's location succeeds at S3Proxy for any name. */
 static int libs3_ping(struct store *store, struct err *err)
 {
+    static const S3ListBucketHandler handler = {
+        .responseHandler = {.propertiesCallback = on_properties, .completeCallback = on_complete},
+        .listBucketCallback = on_ping,
+    };
+    S3BucketContext bucket = make_bucket(store);
     struct call call;
-    char location[64];
 
     if (call_begin(&call, store, 0, err) < 0) {
         return -1;
     }
-    S3_test_bucket(store->tls ? S3ProtocolHTTPS : S3ProtocolHTTP, S3UriStylePath, store->access_key,
-                   store->secret_key, store->authority, store->bucket, (int)sizeof(location),
-                   location, call.context, &response_handler, &call);
+    S3_list_bucket(&bucket, NULL, NULL, NULL, 1, call.context, &handler, &call);
     if (call_finish(&call, err) < 0) {
         if (call.status == S3StatusHttpErrorNotFound) {
             err_set(err, ERR_TRANSIENT, "store_denied", "there is no such bucket");
@@ -284,6 +296,45 @@ static int libs3_bucket_create(struct store *store, struct err *err)
         return libs3_ping(store, err);
     }
     return -1;
+}
+
+static S3Status on_get_data(int size, const char *data, void *ctx)
+{
+    struct call *call = ctx;
+    size_t len = (size_t)size;
+
+    if (len > call->max - call->received) {
+        err_set(&call->err, ERR_PERMANENT, "too_large", "the object has more than %llu bytes",
+                (unsigned long long)call->max);
+        return S3StatusAbortedByCallback;
+    }
+    call->received += len;
+    if (call->sink(call->sink_ctx, data, len, &call->err) < 0) {
+        return S3StatusAbortedByCallback;
+    }
+    return S3StatusOK;
+}
+
+static int libs3_head(struct store *store, const char *key, struct store_info *ret_info,
+                      struct err *err)
+{
+    S3BucketContext bucket = make_bucket(store);
+    struct call call;
+
+    if (call_begin(&call, store, 0, err) < 0) {
+        return -1;
+    }
+    S3_head_object(&bucket, key, call.context, &response_handler, &call);
+    if (call_finish(&call, err) < 0) {
+        /* An answer to HEAD has no body: only the bucket tells a missing object from a wrong
+         * address. */
+        if (call.status == S3StatusHttpErrorNotFound && libs3_ping(store, err) == 0) {
+            return err_set(err, ERR_PERMANENT, "input_gone", "there is no such object");
+        }
+        return -1;
+    }
+    *ret_info = call.info;
+    return 0;
 }
 
 static int on_put_data(int size, char *data, void *ctx)
@@ -361,46 +412,16 @@ static int libs3_put(struct store *store, const char *key, const struct store_so
     if (call.sent != source->len) {
         return err_set(err, ERR_TRANSIENT, "store_unavailable", "the object was sent only in part");
     }
-    memcpy(ret_etag, call.info.etag, sizeof(call.info.etag));
-    return 0;
-}
-
-static S3Status on_get_data(int size, const char *data, void *ctx)
-{
-    struct call *call = ctx;
-    size_t len = (size_t)size;
-
-    if (len > call->max - call->received) {
-        err_set(&call->err, ERR_PERMANENT, "too_large", "the object has more than %llu bytes",
-                (unsigned long long)call->max);
-        return S3StatusAbortedByCallback;
-    }
-    call->received += len;
-    if (call->sink(call->sink_ctx, data, len, &call->err) < 0) {
-        return S3StatusAbortedByCallback;
-    }
-    return S3StatusOK;
-}
-
-static int libs3_head(struct store *store, const char *key, struct store_info *ret_info,
-                      struct err *err)
-{
-    S3BucketContext bucket = make_bucket(store);
-    struct call call;
-
-    if (call_begin(&call, store, 0, err) < 0) {
+    /* libs3 takes the headers of "100 Continue" for those of the answer, so what was stored is
+     * asked for. */
+    struct store_info info;
+    if (libs3_head(store, key, &info, err) < 0) {
         return -1;
     }
-    S3_head_object(&bucket, key, call.context, &response_handler, &call);
-    if (call_finish(&call, err) < 0) {
-        /* An answer to HEAD has no body: only the bucket tells a missing object from a wrong
-         * address. */
-        if (call.status == S3StatusHttpErrorNotFound && libs3_ping(store, err) == 0) {
-            return err_set(err, ERR_PERMANENT, "input_gone", "there is no such object");
-        }
-        return -1;
+    if (info.size != source->len) {
+        return err_set(err, ERR_TRANSIENT, "store_unavailable", "the object was stored in part");
     }
-    *ret_info = call.info;
+    memcpy(ret_etag, info.etag, sizeof(info.etag));
     return 0;
 }
 

@@ -82,6 +82,7 @@ int s3_error(struct err *err, int status, const char *code, const char *message)
         {"BadDigest", ERR_UNKNOWN, "hash_mismatch"},
         {"IncompleteBody", ERR_TRANSIENT, "store_unavailable"},
         {"RequestTimeout", ERR_TRANSIENT, "store_unavailable"},
+        {"NotImplemented", ERR_UNKNOWN, "unsupported"},
         {"NoSuchBucket", ERR_TRANSIENT, "store_denied"},
         {"InvalidBucketName", ERR_TRANSIENT, "store_denied"},
         {"ExpiredToken", ERR_TRANSIENT, "store_denied"},
