@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Start and end of a process.
+ */
+#include "libcommon/service.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "libcommon/log.h"
+#include "libcommon/metrics.h"
+
+#ifndef DOCFLEET_VERSION
+#define DOCFLEET_VERSION "0.1.0"
+#endif
+
+#define CORE(field) offsetof(struct core_options, field)
+
+const struct option_def core_option_defs[] = {
+    {"DATABASE_URL", OPTION_SECRET, CORE(database_url), NULL, 0, 0, NULL,
+     "Postgres, as a libpq URI; may be a pooler"},
+    {"DATABASE_DIRECT_URL", OPTION_SECRET, CORE(database_direct_url), "", 0, 0, NULL,
+     "Postgres without a pooler, for LISTEN, locks and migrations; empty: DATABASE_URL"},
+    {"KAFKA_BROKERS", OPTION_STRING, CORE(kafka_brokers), "127.0.0.1:19092", 0, 0, NULL,
+     "bootstrap brokers, host:port, comma separated"},
+    {"STORE_DRIVER", OPTION_ENUM, CORE(store_driver), "s3", 0, 0, "s3|libs3",
+     "object store driver: own Signature V4, or libs3 (Signature V2)"},
+    {"S3_ENDPOINT", OPTION_STRING, CORE(s3_endpoint), "http://127.0.0.1:17070", 0, 0, NULL,
+     "address of the object store"},
+    {"S3_PUBLIC_ENDPOINT", OPTION_STRING, CORE(s3_public_endpoint), "", 0, 0, NULL,
+     "address that presigned URLs are signed for; empty: S3_ENDPOINT"},
+    {"S3_REGION", OPTION_STRING, CORE(s3_region), "us-east-1", 0, 0, NULL,
+     "region in signatures"},
+    {"S3_BUCKET", OPTION_STRING, CORE(s3_bucket), "docfleet", 0, 0, NULL, "bucket"},
+    {"S3_ACCESS_KEY", OPTION_SECRET, CORE(s3_access_key), NULL, 0, 0, NULL, "access key"},
+    {"S3_SECRET_KEY", OPTION_SECRET, CORE(s3_secret_key), NULL, 0, 0, NULL, "secret key"},
+    {"PROBE_ADDRESS", OPTION_STRING, CORE(probe_address), "127.0.0.1", 0, 0, NULL,
+     "address of livez, readyz and metrics"},
+    {"PROBE_PORT", OPTION_INT, CORE(probe_port), "9100", 0, 65535, NULL,
+     "port of livez, readyz and metrics; 0 takes a free one"},
+    {"LOG_LEVEL", OPTION_ENUM, CORE(log_level), "info", 0, 0, "debug|info|warn|error",
+     "lowest level logged"},
+    {"SLOTS", OPTION_INT, CORE(slots), "0", 0, 256, NULL,
+     "units run at once; 0: as many as cores"},
+    {"SCRATCH_DIR", OPTION_STRING, CORE(scratch_dir), "/tmp", 0, 0, NULL,
+     "folder for unlinked temporary files"},
+    {"ZYGOTE_DIR", OPTION_STRING, CORE(zygote_dir), "", 0, 0, NULL,
+     "folder of the zygote programs; empty: beside the service"},
+    {"DRAIN_GRACE", OPTION_DURATION, CORE(drain_grace_ms), "120s", 0, 3600000, NULL,
+     "time for running units after SIGTERM"},
+};
+const size_t core_option_count = ARRAY_LEN(core_option_defs);
+
+const char *docfleet_version(void)
+{
+    return DOCFLEET_VERSION;
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void make_id(struct service *service)
+{
+    char host[48] = "localhost";
+    uint32_t r = 0;
+
+    gethostname(host, sizeof(host) - 1);
+    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
+        r = (uint32_t)clock_mono_us();
+    }
+    snprintf(service->id, sizeof(service->id), "%s:%s:%d:%06x", host, service->name,
+             (int)getpid(), r & 0xffffffU);
+}
+
+int service_begin(struct service *service, const char *name, int argc, char **argv,
+                  const struct option_table *own, enum config_action *ret_action, struct err *err)
+{
+    struct option_table tables[2] = {
+        {core_option_defs, core_option_count, &service->core},
+    };
+    sigset_t set;
+
+    *service = (struct service){.name = name};
+    tables[0].target = &service->core;
+    if (own) {
+        tables[1] = *own;
+    }
+    log_setup(name, LOG_INFO);
+    if (config_load(name, argc, argv, tables, own ? 2 : 1, stderr, ret_action, err) < 0) {
+        return -1;
+    }
+    if (*ret_action == CONFIG_EXIT) {
+        return 0;
+    }
+    log_setup(name, (enum log_level)log_level_parse(service->core.log_level));
+    raise_descriptor_limit();
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    make_id(service);
+    return 0;
+}
+
+const char *service_direct_url(const struct service *service)
+{
+    return *service->core.database_direct_url ? service->core.database_direct_url
+                                              : service->core.database_url;
+}
+
+int service_slots(const struct service *service)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return service->core.slots > 0 ? (int)service->core.slots : cores > 0 ? (int)cores : 1;
+}
+
+int service_connect(struct service *service, unsigned db_conns, unsigned statement_timeout_ms,
+                    struct err *err)
+{
+    const struct core_options *core = &service->core;
+    char labels[80];
+
+    if (db_open(&(struct db_config){.url = core->database_url,
+                                    .application_name = service->id,
+                                    .max_conns = db_conns,
+                                    .statement_timeout_ms = statement_timeout_ms},
+                &service->db, err) < 0 ||
+        store_open(&(struct store_config){.driver = core->store_driver,
+                                          .endpoint = core->s3_endpoint,
+                                          .public_endpoint = *core->s3_public_endpoint
+                                                                 ? core->s3_public_endpoint
+                                                                 : NULL,
+                                          .region = core->s3_region,
+                                          .bucket = core->s3_bucket,
+                                          .access_key = core->s3_access_key,
+                                          .secret_key = core->s3_secret_key,
+                                          .scratch_dir = core->scratch_dir,
+                                          .abort = &service->store_abort},
+                   &service->store, err) < 0) {
+        return -1;
+    }
+    snprintf(labels, sizeof(labels), "version=\"%s\",service=\"%s\"", docfleet_version(),
+             service->name);
+    metrics_set("docfleet_build_info", labels, 1);
+    return notifier_start(service_direct_url(service), service->id, &service->notifier, err);
+}
+
+static int check_db(void *arg, struct err *err)
+{
+    return db_ping(arg, err);
+}
+
+static int check_store(void *arg, struct err *err)
+{
+    return store_ping(arg, err);
+}
+
+int service_probes(struct service *service, bool store_required, const struct health_dep *more,
+                   size_t n_more, struct err *err)
+{
+    struct health_dep deps[HEALTH_DEPS_MAX] = {
+        {"postgres", true, check_db, service->db},
+        {"store", store_required, check_store, service->store},
+    };
+
+    if (n_more > HEALTH_DEPS_MAX - 2) {
+        return err_set(err, ERR_FATAL, "internal", "too many dependencies");
+    }
+    for (size_t i = 0; i < n_more; i++) {
+        deps[2 + i] = more[i];
+    }
+    return health_start(service->core.probe_address, (int)service->core.probe_port, deps,
+                        2 + n_more, &service->health, err);
+}
+
+bool service_wait(struct service *service, int timeout_ms)
+{
+    struct timespec ts = {.tv_sec = timeout_ms / 1000,
+                          .tv_nsec = (long)(timeout_ms % 1000) * 1000000L};
+    sigset_t set;
+
+    if (atomic_load(&service->stopping)) {
+        return true;
+    }
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    int sig;
+    do {
+        sig = timeout_ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &ts);
+    } while (sig < 0 && errno == EINTR);
+    if (sig > 0) {
+        atomic_store(&service->stopping, true);
+        if (service->health) {
+            health_drain(service->health);
+        }
+    }
+    return sig > 0;
+}
+
+void service_end(struct service *service)
+{
+    health_stop(service->health);
+    notifier_stop(service->notifier);
+    store_free(service->store);
+    db_free(service->db);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What every process of the fleet starts with: settings, log, signals, database, store,
+ * notifications, probes.
+ * Invariant: until service_connect no thread exists, so a jail can be started in between.
+ */
+#pragma once
+
+#include "libcommon/config.h"
+#include "libcommon/db.h"
+#include "libcommon/health.h"
+#include "libcommon/notify.h"
+#include "libcommon/store.h"
+
+#include <stdatomic.h>
+
+struct core_options {
+    char *database_url;
+    char *database_direct_url; /* "" : the same */
+    char *kafka_brokers;
+    char *store_driver;
+    char *s3_endpoint;
+    char *s3_public_endpoint; /* "" : the same */
+    char *s3_region;
+    char *s3_bucket;
+    char *s3_access_key;
+    char *s3_secret_key;
+    char *probe_address;
+    int64_t probe_port;
+    char *log_level;
+    int64_t slots; /* 0: as many as cores */
+    char *scratch_dir;
+    char *zygote_dir; /* "" : beside the program */
+    int64_t drain_grace_ms;
+};
+
+extern const struct option_def core_option_defs[];
+extern const size_t core_option_count;
+
+struct service {
+    const char *name;
+    struct core_options core;
+    struct db *db;
+    struct store *store;
+    struct notifier *notifier;
+    struct health *health;
+    atomic_bool stopping;    /* set once by SIGTERM or SIGINT */
+    atomic_bool store_abort; /* set at the end of the grace: running transfers stop */
+    char id[96];             /* host:name:pid:random, unique for this run of the process */
+};
+
+/* Reads settings (core and own), sets up the log, raises the descriptor limit, blocks SIGTERM and
+ * SIGINT for service_wait. own may be NULL. *ret_action CONFIG_EXIT: something was printed. */
+int service_begin(struct service *service, const char *name, int argc, char **argv,
+                  const struct option_table *own, enum config_action *ret_action, struct err *err)
+    WARN_UNUSED;
+/* Opens pool, store and notifier. Nothing has to be reachable yet. */
+int service_connect(struct service *service, unsigned db_conns, unsigned statement_timeout_ms,
+                    struct err *err) WARN_UNUSED;
+/* Starts the probe server with postgres and store (as required or not) and further dependencies. */
+int service_probes(struct service *service, bool store_required, const struct health_dep *more,
+                   size_t n_more, struct err *err) WARN_UNUSED;
+/* Waits for SIGTERM or SIGINT up to timeout_ms (-1: for ever); true when one came, now or before. */
+bool service_wait(struct service *service, int timeout_ms);
+/* Stops and frees all. */
+void service_end(struct service *service);
+/* The direct DSN: for LISTEN, locks and migrations. */
+const char *service_direct_url(const struct service *service);
+/* Slots to run at once. */
+int service_slots(const struct service *service);
+
+/* Version of the code, from the build. */
+const char *docfleet_version(void);
