@@ -204,7 +204,7 @@ bench: ## measured figures into docs/benchmarks.md
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
 docs: binaries ## regenerate docs/configuration.md from the option tables
-	@tools/gen_docs.sh $(B)/bin
+	@tools/gen_docs.sh $(B)/bin >docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 
 # One entry per C file with clang's own list of flags, for clang-tidy and editors.
 CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk
