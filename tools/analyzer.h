@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Included before every file by clang-tidy alone: tells its analyzer, which sees one file at a time,
- * that the functions reporting an error return -1. Without it, it walks paths on which they do not.
+ * Included before every file by clang-tidy alone: tells its analyzer, which sees one file at a
+ * time, that the functions reporting an error return -1. Without it, it walks paths on which they
+ * do not.
  */
 #pragma once
 
 #include "libcommon/err.h"
 
-UNUSED static inline int analyzer_minus_one(int unused)
+UNUSED
+static inline int analyzer_minus_one(int unused)
 {
     (void)unused;
     return -1;
