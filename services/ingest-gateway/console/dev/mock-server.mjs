@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: a stand-in for the gateway, for work on the page only: `npm run build && npm run mock`. It
 // serves dist/ with the gateway's content policy and plays files through their stages in memory.
-// It is no reference for the API: proto-schemas/openapi.yaml is. Any key that starts with dfk_ works.
+// It is no reference for the API: proto-schemas/openapi.yaml is. Any key that starts with dfk_ works, but dfk_wrong….
 import { createHash, randomBytes } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
 import { createServer } from "node:http";
@@ -276,7 +276,7 @@ const idempotent = new Map();
 async function api(req, res, url) {
     const parts = url.pathname.split("/").slice(3).map(decodeURIComponent);
     const q = url.searchParams;
-    if (!/^Bearer dfk_/.test(req.headers.authorization ?? "")) {
+    if (!/^Bearer dfk_(?!wrong)/.test(req.headers.authorization ?? "")) {
         return problem(res, 401, "unauthorized", "the key is not known");
     }
     const [a, b, c, e] = parts;

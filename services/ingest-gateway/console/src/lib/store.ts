@@ -35,6 +35,8 @@ export class DatasetStore {
     error = "";
     /** The file a dialog shows: kept fresh even when the list does not hold it. */
     watched: FileItem | null = null;
+    /** Files known to be removed; their last looks must not bring them back. */
+    readonly gone = new Set<string>();
 
     readonly dataset: Dataset;
     private readonly api: Api;
@@ -150,6 +152,9 @@ export class DatasetStore {
     }
 
     watch(f: FileItem): void {
+        if (this.gone.has(f.id)) {
+            return;
+        }
         this.watched = f;
         this.list.update(f);
         this.wantRecord(f.id);
@@ -157,13 +162,21 @@ export class DatasetStore {
     }
 
     dropRows(ids: readonly string[]): void {
-        this.list.removeMany(new Set(ids));
         for (const id of ids) {
-            this.records.delete(id);
-            this.dirty.delete(id);
+            this.forget(id);
         }
+        this.list.removeMany(new Set(ids));
         this.summaryDirty = true;
         this.emit();
+    }
+
+    private forget(id: string): void {
+        this.gone.add(id);
+        this.records.delete(id);
+        this.dirty.delete(id);
+        if (this.watched?.id === id) {
+            this.watched = null;
+        }
     }
 
     /** Something may have been missed: everything shown is read again. */
@@ -203,10 +216,9 @@ export class DatasetStore {
         const known = this.list.byId.has(id) || this.watched?.id === id;
         switch (m.event) {
             case "file_deleted":
-                if (this.list.remove(id)) {
-                    this.records.delete(id);
-                    this.emit();
-                }
+                this.forget(id);
+                this.list.remove(id);
+                this.emit();
                 return;
             case "file_created":
                 this.topDirty = true;
@@ -236,7 +248,7 @@ export class DatasetStore {
     /** Asks for the record of a file unless it is known and still true. */
     wantRecord(fileId: string): void {
         const f = this.list.byId.get(fileId) ?? (this.watched?.id === fileId ? this.watched : undefined);
-        if (!f || !f.artifacts?.record) {
+        if (!f || !f.artifacts?.record || this.gone.has(fileId)) {
             return;
         }
         let r = this.records.get(fileId);
@@ -336,7 +348,7 @@ export class DatasetStore {
 
     private async refreshVisible(): Promise<void> {
         const era = this.era;
-        const ids = this.visible.filter((id) => this.dirty.has(id));
+        const ids = this.visible.filter((id) => this.dirty.has(id) && this.list.byId.has(id));
         if (this.watched && this.dirty.has(this.watched.id) && !ids.includes(this.watched.id)) {
             ids.push(this.watched.id);
         }
@@ -372,8 +384,8 @@ export class DatasetStore {
             this.wantRecord(id);
         } catch (e) {
             if (e instanceof Problem && e.status === 404) {
+                this.forget(id);
                 this.list.remove(id);
-                this.records.delete(id);
             } else {
                 this.dirty.add(id);
                 this.rest();

@@ -133,7 +133,9 @@ export function FileDialog({
                     </button>
                 </div>
             </header>
-            {error && !f ? (
+            {!f && store.gone.has(fileId) ? (
+                <div class="modal-body"><p class="empty-note" role="status">This file has been removed.</p></div>
+            ) : error && !f ? (
                 <div class="modal-body"><p class="error-text" role="alert">{error}</p></div>
             ) : !f ? (
                 <div class="modal-body"><p class="muted"><Spinner /> Loading…</p></div>

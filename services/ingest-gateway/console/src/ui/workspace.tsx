@@ -226,9 +226,9 @@ export function Workspace({
                 </div>
             </div>
             <StageStrip summary={store.summary} />
-            {selected.size > 0 && (
+            {chosen.length > 0 && (
                 <div class="selection" role="toolbar" aria-label="Selected files">
-                    <b>{everything ? `All ${count(matching)} files selected` : `${plural(selected.size, "file")} selected`}</b>
+                    <b>{everything ? `All ${count(matching)} files selected` : `${plural(chosen.length, "file")} selected`}</b>
                     {!everything && !q && store.list.nextCursor !== null && selected.size === store.list.size && matching > selected.size && (
                         <button type="button" class="link" onClick={() => setEverything(true)}>
                             Select all {count(matching)}
@@ -256,7 +256,7 @@ export function Workspace({
                                       yes: `Remove ${count(matching)} files`,
                                       act: () => void removeEverything(),
                                   })
-                                : actions.remove([...selected])
+                                : actions.remove(chosen.map((f) => f.id))
                         }
                     >
                         <Icon name="trash" size={16} /> Remove
