@@ -31,7 +31,8 @@
 
 /* Defines static inline name_cleanup(type *p) for CLEANUP(), calling fn(*p) on a non-NULL value. */
 #define DEFINE_CLEANUP(type, name, fn)                                                             \
-    UNUSED static inline void name(type *p)                                                        \
+    UNUSED                                                                                         \
+    static inline void name(type *p)                                                               \
     {                                                                                              \
         if (*p) {                                                                                  \
             fn(*p);                                                                                \
@@ -40,7 +41,8 @@
     }
 
 /* CLEANUP() for plain malloc'd memory: `CLEANUP(free_cleanup) char *s = NULL;` */
-UNUSED static inline void free_cleanup(void *p)
+UNUSED
+static inline void free_cleanup(void *p)
 {
     void **pp = p;
 

@@ -26,6 +26,7 @@ void buf_reset(struct buf *buf);
 /* Appends; past max: ERR_PERMANENT "too_large", and the buffer is freed. */
 int buf_append(struct buf *buf, const void *data, size_t len, struct err *err) WARN_UNUSED;
 int buf_puts(struct buf *buf, const char *s, struct err *err) WARN_UNUSED;
-int buf_printf(struct buf *buf, struct err *err, const char *fmt, ...) WARN_UNUSED PRINTF(3, 4);
+int buf_printf(struct buf *buf, struct err *err, const char *fmt, ...) WARN_UNUSED
+PRINTF(3, 4);
 /* Gives the caller the malloc'd, NUL-terminated bytes (never NULL on success: "" when empty). */
 char *buf_steal(struct buf *buf);

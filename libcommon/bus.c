@@ -45,8 +45,7 @@ int bus_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, str
 
 int err_from_kafka(struct err *err, rd_kafka_resp_err_t code, const char *what)
 {
-    return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "%s: %s", what,
-                   rd_kafka_err2str(code));
+    return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "%s: %s", what, rd_kafka_err2str(code));
 }
 
 static void sending_unref(struct sending *sending)

@@ -33,8 +33,8 @@ int bus_send(struct bus_producer *producer, const struct bus_message *messages, 
 /* True when a broker has answered lately (metadata within 3 s). */
 int bus_producer_ping(struct bus_producer *producer, struct err *err) WARN_UNUSED;
 /* Number of partitions of a topic, or -1. */
-int bus_partitions(struct bus_producer *producer, const char *topic, int *ret_n, struct err *err)
-    WARN_UNUSED;
+int bus_partitions(struct bus_producer *producer, const char *topic, int *ret_n,
+                   struct err *err) WARN_UNUSED;
 
 /* Consumer of a group ---------------------------------------------------------------------------*/
 
@@ -75,7 +75,8 @@ size_t bus_assigned(struct bus_consumer *consumer, int32_t *ret_partitions, size
 /* Milliseconds since the broker last answered this client, for readiness. */
 int bus_consumer_ping(struct bus_consumer *consumer, struct err *err) WARN_UNUSED;
 
-/* Tail: every partition of a topic from its end, no group, nothing committed ---------------------*/
+/* Tail: every partition of a topic from its end, no group, nothing committed
+ * ---------------------*/
 
 /* Same record and poll functions. err ERR_TRANSIENT from bus_poll means that records may have been
  * missed: the caller reads the truth again. */

@@ -25,8 +25,7 @@ struct bus_consumer {
     bool tail;
 };
 
-static void set_assigned(struct bus_consumer *consumer,
-                         const rd_kafka_topic_partition_list_t *list)
+static void set_assigned(struct bus_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
 {
     pthread_mutex_lock(&consumer->lock);
     consumer->n_assigned = 0;
@@ -221,8 +220,7 @@ static void read_traceparent(const rd_kafka_message_t *msg, char *ret, size_t si
     }
 }
 
-int bus_poll(struct bus_consumer *consumer, int timeout_ms, struct bus_record *ret,
-             struct err *err)
+int bus_poll(struct bus_consumer *consumer, int timeout_ms, struct bus_record *ret, struct err *err)
 {
     rd_kafka_message_t *msg = rd_kafka_consumer_poll(consumer->rk, timeout_ms);
     char why[160];

@@ -20,16 +20,61 @@ extern char **environ;
 /* Names of all programs, so that one environment can serve the whole fleet. Kept complete by
  * tests/unit/test_config.c and by config_load itself, which knows its own tables. */
 static const char *const known_names[] = {
-    "ADMIN_KEY", "AI_BACKEND", "AI_KEY", "AI_MAX_TOKENS_FIELD", "AI_MODEL", "AI_SCHEMA_MODE",
-    "AI_TIMEOUT", "AI_URL", "API_KEY", "CACHE_DIR", "CONFIG", "CONSOLE_DIR", "CRASH_AT",
-    "CREDIT_FLOOR", "DATABASE_DIRECT_URL", "DATABASE_URL", "DRAIN_GRACE", "EVENT_DAYS",
-    "IDLE_TIMEOUT", "KAFKA_BROKERS", "LEASE", "LISTEN", "LOG_LEVEL", "MAX_FILE_SIZE",
-    "OCR_ENGINE", "OCR_LANGUAGES", "OCR_MIN_CONFIDENCE", "OPENAPI_FILE", "ORPHAN_GRACE",
-    "PARTITIONING", "PREVIEW_MAX_PAGES", "PROBE_ADDRESS", "PROBE_PORT", "S3_ACCESS_KEY",
-    "S3_BUCKET", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_SECRET_KEY",
-    "SCHEDULING", "SCHEMA_DIR", "SCRATCH_DIR", "SHARED", "SLOTS", "STALE_UPLOAD",
-    "STORE_DRIVER", "STREAM_PORT", "SWEEP_INTERVAL", "TEXTRACT_ACCESS_KEY", "TEXTRACT_ENDPOINT",
-    "TEXTRACT_POLL", "TEXTRACT_REGION", "TEXTRACT_SECRET_KEY", "URL", "ZYGOTE_DIR",
+    "ADMIN_KEY",
+    "AI_BACKEND",
+    "AI_KEY",
+    "AI_MAX_TOKENS_FIELD",
+    "AI_MODEL",
+    "AI_SCHEMA_MODE",
+    "AI_TIMEOUT",
+    "AI_URL",
+    "API_KEY",
+    "CACHE_DIR",
+    "CONFIG",
+    "CONSOLE_DIR",
+    "CRASH_AT",
+    "CREDIT_FLOOR",
+    "DATABASE_DIRECT_URL",
+    "DATABASE_URL",
+    "DRAIN_GRACE",
+    "EVENT_DAYS",
+    "IDLE_TIMEOUT",
+    "KAFKA_BROKERS",
+    "LEASE",
+    "LISTEN",
+    "LOG_LEVEL",
+    "MAX_FILE_SIZE",
+    "OCR_ENGINE",
+    "OCR_LANGUAGES",
+    "OCR_MIN_CONFIDENCE",
+    "OPENAPI_FILE",
+    "ORPHAN_GRACE",
+    "PARTITIONING",
+    "PREVIEW_MAX_PAGES",
+    "PROBE_ADDRESS",
+    "PROBE_PORT",
+    "S3_ACCESS_KEY",
+    "S3_BUCKET",
+    "S3_ENDPOINT",
+    "S3_PUBLIC_ENDPOINT",
+    "S3_REGION",
+    "S3_SECRET_KEY",
+    "SCHEDULING",
+    "SCHEMA_DIR",
+    "SCRATCH_DIR",
+    "SHARED",
+    "SLOTS",
+    "STALE_UPLOAD",
+    "STORE_DRIVER",
+    "STREAM_PORT",
+    "SWEEP_INTERVAL",
+    "TEXTRACT_ACCESS_KEY",
+    "TEXTRACT_ENDPOINT",
+    "TEXTRACT_POLL",
+    "TEXTRACT_REGION",
+    "TEXTRACT_SECRET_KEY",
+    "URL",
+    "ZYGOTE_DIR",
 };
 
 bool config_name_known(const char *name)
@@ -91,8 +136,7 @@ int config_parse_duration(const char *text, int64_t *ret_ms)
 int config_parse_size(const char *text, int64_t *ret_bytes)
 {
     static const char *const units[] = {"", "B", "kB", "KiB", "MB", "MiB", "GB", "GiB"};
-    static const int64_t factors[] = {1,       1,       1000,       1024,
-                                      1000000, 1048576, 1000000000, 1073741824};
+    static const int64_t factors[] = {1, 1, 1000, 1024, 1000000, 1048576, 1000000000, 1073741824};
 
     return parse_unit(text, units, factors, ARRAY_LEN(units), ret_bytes);
 }
@@ -296,8 +340,7 @@ static void apply_environment(struct complaints *c, const struct option_table *t
     }
 }
 
-static void check_required(struct complaints *c, const struct option_table *tables,
-                           size_t n_tables)
+static void check_required(struct complaints *c, const struct option_table *tables, size_t n_tables)
 {
     for (size_t t = 0; t < n_tables; t++) {
         for (size_t i = 0; i < tables[t].n; i++) {
@@ -337,9 +380,8 @@ static void print_docs(const char *program, const struct option_table *tables, s
                    def->type == OPTION_SECRET ? ", `…_FILE`" : "",
                    def->fallback && *def->fallback ? "`" : "",
                    def->fallback ? (*def->fallback ? def->fallback : "–") : "required",
-                   def->fallback && *def->fallback ? "`" : "", def->help,
-                   def->choices ? " (" : "", def->choices ? def->choices : "",
-                   def->choices ? ")" : "");
+                   def->fallback && *def->fallback ? "`" : "", def->help, def->choices ? " (" : "",
+                   def->choices ? def->choices : "", def->choices ? ")" : "");
         }
     }
     printf("\n");

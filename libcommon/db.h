@@ -14,11 +14,11 @@ struct db;      /* pool, thread-safe */
 struct db_conn; /* one checked-out connection, one thread at a time */
 
 struct db_config {
-    const char *url;              /* libpq URI or keyword string; copied */
-    const char *application_name; /* shown in pg_stat_activity; copied */
-    unsigned max_conns;           /* 1..100 */
-    unsigned connect_timeout_ms;  /* default 5000 */
-    unsigned acquire_timeout_ms;  /* default 5000 */
+    const char *url;               /* libpq URI or keyword string; copied */
+    const char *application_name;  /* shown in pg_stat_activity; copied */
+    unsigned max_conns;            /* 1..100 */
+    unsigned connect_timeout_ms;   /* default 5000 */
+    unsigned acquire_timeout_ms;   /* default 5000 */
     unsigned statement_timeout_ms; /* default 5000; enforced by the server, +2 s by the client */
 };
 
@@ -34,7 +34,8 @@ int db_acquire(struct db *db, struct db_conn **ret_conn, struct err *err) WARN_U
 void db_release(struct db_conn *conn);
 DEFINE_CLEANUP(struct db_conn *, db_conn_cleanup, db_release)
 
-UNUSED static inline void db_result_cleanup(PGresult **res)
+UNUSED
+static inline void db_result_cleanup(PGresult **res)
 {
     PQclear(*res);
     *res = NULL;
@@ -55,8 +56,8 @@ int db_query(struct db_conn *conn, const char *sql, int n, const char *const *pa
 int db_query_dynamic(struct db_conn *conn, const char *sql, int n, const char *const *params,
                      PGresult **ret_res, struct err *err) WARN_UNUSED;
 /* Several statements without parameters (migrations). timeout_ms 0: no client limit. */
-int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms, struct err *err)
-    WARN_UNUSED;
+int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms,
+              struct err *err) WARN_UNUSED;
 
 int db_begin(struct db_conn *conn, struct err *err) WARN_UNUSED;
 int db_commit(struct db_conn *conn, struct err *err) WARN_UNUSED;

@@ -14,16 +14,16 @@
 int event_encode_work(const struct work_order *order, struct buf *buf, struct err *err)
 {
     /* Ids and names of ours need no escaping. */
-    return buf_printf(
-        buf, err,
-        "{\"specversion\":\"1.0\",\"type\":\"" WORK_TYPE "\",\"source\":\"/docfleet/dispatcher\","
-        "\"id\":\"%s.%d.%d.%d.%d\",\"datacontenttype\":\"application/json\","
-        "\"data\":{\"userId\":\"%s\",\"fileId\":\"%s\",\"stage\":\"%s\",\"unit\":%d,"
-        "\"generation\":%d,\"dispatchSeq\":%d,\"cost\":%d,\"sentMs\":%lld}}",
-        order->key.file_id, order->key.stage, order->key.unit, order->key.generation,
-        order->dispatch_seq, order->user_id, order->key.file_id, stage_name(order->key.stage),
-        order->key.unit, order->key.generation, order->dispatch_seq, order->cost,
-        (long long)order->sent_ms);
+    return buf_printf(buf, err,
+                      "{\"specversion\":\"1.0\",\"type\":\"" WORK_TYPE
+                      "\",\"source\":\"/docfleet/dispatcher\","
+                      "\"id\":\"%s.%d.%d.%d.%d\",\"datacontenttype\":\"application/json\","
+                      "\"data\":{\"userId\":\"%s\",\"fileId\":\"%s\",\"stage\":\"%s\",\"unit\":%d,"
+                      "\"generation\":%d,\"dispatchSeq\":%d,\"cost\":%d,\"sentMs\":%lld}}",
+                      order->key.file_id, order->key.stage, order->key.unit, order->key.generation,
+                      order->dispatch_seq, order->user_id, order->key.file_id,
+                      stage_name(order->key.stage), order->key.unit, order->key.generation,
+                      order->dispatch_seq, order->cost, (long long)order->sent_ms);
 }
 
 static int read_data(const json_t *data, struct work_order *order, struct err *err)
@@ -103,8 +103,8 @@ int event_encode(const struct event_row *row, struct buf *buf, struct err *err)
     snprintf(id, sizeof(id), "%lld", (long long)row->pos);
     snprintf(type, sizeof(type), "docfleet.%s.v1", row->kind);
     root = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O}", "specversion", "1.0", "type", type,
-                     "source", "/docfleet/dispatcher", "id", id, "time", row->at,
-                     "datacontenttype", "application/json", "data", data);
+                     "source", "/docfleet/dispatcher", "id", id, "time", row->at, "datacontenttype",
+                     "application/json", "data", data);
     CLEANUP(free_cleanup) char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     return text ? buf_puts(buf, text, err) : err_nomem(err);
 }

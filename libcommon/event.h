@@ -21,8 +21,7 @@ struct work_order {
 };
 
 /* Structured CloudEvent of type docfleet.work.v1. */
-int event_encode_work(const struct work_order *order, struct buf *buf, struct err *err)
-    WARN_UNUSED;
+int event_encode_work(const struct work_order *order, struct buf *buf, struct err *err) WARN_UNUSED;
 /* ERR_PERMANENT "bad_record" for anything else than a well-formed order of a known version whose
  * user is the record's key. Unknown members are ignored. */
 int event_decode_work(const char *value, size_t len, const char *key, size_t key_len,

@@ -201,8 +201,7 @@ int health_start(const char *address, int port, const struct health_dep *deps, s
             MHD_stop_daemon(health->daemon);
         }
         free(health);
-        return err_set(err, ERR_FATAL, "port_taken", "cannot serve probes on %s:%d", address,
-                       port);
+        return err_set(err, ERR_FATAL, "port_taken", "cannot serve probes on %s:%d", address, port);
     }
     *ret_health = health;
     return 0;

@@ -137,8 +137,8 @@ static void put_head(struct line *line, enum log_level level, const char *messag
     int n = snprintf(head, sizeof(head),
                      "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
                      "\"service\":\"%s\",\"msg\":",
-                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-                     tm.tm_sec, ts.tv_nsec / 1000000, level_names[level], service_name);
+                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                     ts.tv_nsec / 1000000, level_names[level], service_name);
     put(line, head, (size_t)n);
     put_json(line, message);
     for (size_t i = 0; i < CONTEXT_MAX && context[i].key[0]; i++) {

@@ -164,9 +164,9 @@ static int render_histogram(struct buf *buf, const struct series *s, struct err 
         }
     }
     return buf_printf(buf, err,
-                      "%s_bucket{%s%sle=\"+Inf\"} %llu\n%s_sum{%s} %.9g\n%s_count{%s} %llu\n",
-                      name, s->labels, comma, (unsigned long long)s->count, name, s->labels,
-                      s->value, name, s->labels, (unsigned long long)s->count);
+                      "%s_bucket{%s%sle=\"+Inf\"} %llu\n%s_sum{%s} %.9g\n%s_count{%s} %llu\n", name,
+                      s->labels, comma, (unsigned long long)s->count, name, s->labels, s->value,
+                      name, s->labels, (unsigned long long)s->count);
 }
 
 static int render_def(struct buf *buf, size_t def, struct err *err)

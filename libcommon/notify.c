@@ -38,8 +38,8 @@ static int send_payload(struct notifier *notifier, const char *payload, struct e
         db_connect_raw(notifier->url, notifier->app, 3000, &notifier->pg, err) < 0) {
         return -1;
     }
-    PGresult *res = PQexecParams(notifier->pg, "SELECT pg_notify($1, $2)", 2, NULL, params, NULL,
-                                 NULL, 0);
+    PGresult *res =
+        PQexecParams(notifier->pg, "SELECT pg_notify($1, $2)", 2, NULL, params, NULL, NULL, 0);
     int r = PQresultStatus(res) == PGRES_TUPLES_OK ? 0 : err_from_pg(err, notifier->pg, res);
     PQclear(res);
     if (r < 0) {

@@ -46,8 +46,7 @@ static int append(struct outcome *out, const char *list, json_t *item, struct er
     }
     if (json_array_size(array) >= OUTCOME_ITEMS_MAX) {
         json_decref(item);
-        return err_set(err, ERR_PERMANENT, "too_large", "more than %u %s", OUTCOME_ITEMS_MAX,
-                       list);
+        return err_set(err, ERR_PERMANENT, "too_large", "more than %u %s", OUTCOME_ITEMS_MAX, list);
     }
     return json_array_append_new(array, item) < 0 ? err_nomem(err) : 0;
 }
@@ -66,10 +65,9 @@ int outcome_artifact(struct outcome *out, const char *kind, int page, const char
 
 int outcome_page(struct outcome *out, const struct outcome_page *page, struct err *err)
 {
-    json_t *item =
-        json_pack("{s:i, s:s, s:I, s:f, s:f, s:b}", "page", page->page, "engine", page->engine,
-                  "chars", (json_int_t)page->chars, "width", page->width, "height", page->height,
-                  "needs_ocr", page->needs_ocr ? 1 : 0);
+    json_t *item = json_pack("{s:i, s:s, s:I, s:f, s:f, s:b}", "page", page->page, "engine",
+                             page->engine, "chars", (json_int_t)page->chars, "width", page->width,
+                             "height", page->height, "needs_ocr", page->needs_ocr ? 1 : 0);
 
     if (item && page->confidence >= 0) {
         json_object_set_new(item, "confidence", json_real(page->confidence));
@@ -90,8 +88,8 @@ int outcome_page(struct outcome *out, const struct outcome_page *page, struct er
 static int add_task(struct outcome *out, const char *list, int stage, int unit, int cost,
                     json_t *input, struct err *err)
 {
-    json_t *item = json_pack("{s:i, s:i, s:i}", "stage", stage, "unit", unit, "cost",
-                             cost > 0 ? cost : 1);
+    json_t *item =
+        json_pack("{s:i, s:i, s:i}", "stage", stage, "unit", unit, "cost", cost > 0 ? cost : 1);
 
     if (input && (!item || json_object_set_new(item, "input", input) < 0)) {
         json_decref(item);
@@ -105,8 +103,7 @@ int outcome_unit(struct outcome *out, int unit, int cost, json_t *input, struct 
     return add_task(out, "units", 0, unit, cost, input, err);
 }
 
-int outcome_next(struct outcome *out, int stage, int unit, int cost, json_t *input,
-                 struct err *err)
+int outcome_next(struct outcome *out, int stage, int unit, int cost, json_t *input, struct err *err)
 {
     return add_task(out, "next", stage, unit, cost, input, err);
 }
@@ -120,8 +117,8 @@ int outcome_spawn(struct outcome *out, int stage, int unit, int cost, json_t *in
 int outcome_pipeline(struct outcome *out, enum pipeline_state state, const char *code,
                      const char *detail, struct err *err)
 {
-    json_t *pipeline = json_pack("{s:i, s:s?, s:s?}", "state", (int)state, "code", code, "detail",
-                                 detail);
+    json_t *pipeline =
+        json_pack("{s:i, s:s?, s:s?}", "state", (int)state, "code", code, "detail", detail);
 
     return json_object_set_new(out->root, "pipeline", pipeline) < 0 ? err_nomem(err) : 0;
 }

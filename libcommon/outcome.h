@@ -33,12 +33,11 @@ struct outcome_page {
     const char *words_key; /* may be NULL */
     uint64_t words_start, words_bytes;
 };
-int outcome_page(struct outcome *out, const struct outcome_page *page, struct err *err)
-    WARN_UNUSED;
+int outcome_page(struct outcome *out, const struct outcome_page *page, struct err *err) WARN_UNUSED;
 
 /* Plan: units 1.. of this stage. Steals input. cost >= 1. */
-int outcome_unit(struct outcome *out, int unit, int cost, json_t *input, struct err *err)
-    WARN_UNUSED;
+int outcome_unit(struct outcome *out, int unit, int cost, json_t *input,
+                 struct err *err) WARN_UNUSED;
 /* The next stage's task, inserted when this stage is over (join at 0, none failed). */
 int outcome_next(struct outcome *out, int stage, int unit, int cost, json_t *input,
                  struct err *err) WARN_UNUSED;
@@ -56,7 +55,7 @@ void outcome_no_thumbnail(struct outcome *out);
 int outcome_record(struct outcome *out, json_t *record, struct err *err) WARN_UNUSED;
 /* Removes the record rows etc. of a deleted file: used by the cleaner. */
 /* Adds a member to the event's detail. Steals value. */
-int outcome_detail(struct outcome *out, const char *name, json_t *value, struct err *err)
-    WARN_UNUSED;
+int outcome_detail(struct outcome *out, const char *name, json_t *value,
+                   struct err *err) WARN_UNUSED;
 /* The JSON for task_complete; malloc'd. */
 char *outcome_dump(const struct outcome *out);

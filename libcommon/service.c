@@ -34,8 +34,7 @@ const struct option_def core_option_defs[] = {
      "address of the object store"},
     {"S3_PUBLIC_ENDPOINT", OPTION_STRING, CORE(s3_public_endpoint), "", 0, 0, NULL,
      "address that presigned URLs are signed for; empty: S3_ENDPOINT"},
-    {"S3_REGION", OPTION_STRING, CORE(s3_region), "us-east-1", 0, 0, NULL,
-     "region in signatures"},
+    {"S3_REGION", OPTION_STRING, CORE(s3_region), "us-east-1", 0, 0, NULL, "region in signatures"},
     {"S3_BUCKET", OPTION_STRING, CORE(s3_bucket), "docfleet", 0, 0, NULL, "bucket"},
     {"S3_ACCESS_KEY", OPTION_SECRET, CORE(s3_access_key), NULL, 0, 0, NULL, "access key"},
     {"S3_SECRET_KEY", OPTION_SECRET, CORE(s3_secret_key), NULL, 0, 0, NULL, "secret key"},
@@ -45,8 +44,7 @@ const struct option_def core_option_defs[] = {
      "port of livez, readyz and metrics; 0 takes a free one"},
     {"LOG_LEVEL", OPTION_ENUM, CORE(log_level), "info", 0, 0, "debug|info|warn|error",
      "lowest level logged"},
-    {"SLOTS", OPTION_INT, CORE(slots), "0", 0, 256, NULL,
-     "units run at once; 0: as many as cores"},
+    {"SLOTS", OPTION_INT, CORE(slots), "0", 0, 256, NULL, "units run at once; 0: as many as cores"},
     {"SCRATCH_DIR", OPTION_STRING, CORE(scratch_dir), "/tmp", 0, 0, NULL,
      "folder for unlinked temporary files"},
     {"ZYGOTE_DIR", OPTION_STRING, CORE(zygote_dir), "", 0, 0, NULL,
@@ -80,8 +78,8 @@ static void make_id(struct service *service)
     if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
         r = (uint32_t)clock_mono_us();
     }
-    snprintf(service->id, sizeof(service->id), "%s:%s:%d:%06x", host, service->name,
-             (int)getpid(), r & 0xffffffU);
+    snprintf(service->id, sizeof(service->id), "%s:%s:%d:%06x", host, service->name, (int)getpid(),
+             r & 0xffffffU);
 }
 
 int service_begin(struct service *service, const char *name, int argc, char **argv,

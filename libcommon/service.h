@@ -52,15 +52,16 @@ struct service {
 /* Reads settings (core and own), sets up the log, raises the descriptor limit, blocks SIGTERM and
  * SIGINT for service_wait. own may be NULL. *ret_action CONFIG_EXIT: something was printed. */
 int service_begin(struct service *service, const char *name, int argc, char **argv,
-                  const struct option_table *own, enum config_action *ret_action, struct err *err)
-    WARN_UNUSED;
+                  const struct option_table *own, enum config_action *ret_action,
+                  struct err *err) WARN_UNUSED;
 /* Opens pool, store and notifier. Nothing has to be reachable yet. */
 int service_connect(struct service *service, unsigned db_conns, unsigned statement_timeout_ms,
                     struct err *err) WARN_UNUSED;
 /* Starts the probe server with postgres and store (as required or not) and further dependencies. */
 int service_probes(struct service *service, bool store_required, const struct health_dep *more,
                    size_t n_more, struct err *err) WARN_UNUSED;
-/* Waits for SIGTERM or SIGINT up to timeout_ms (-1: for ever); true when one came, now or before. */
+/* Waits for SIGTERM or SIGINT up to timeout_ms (-1: for ever); true when one came, now or before.
+ */
 bool service_wait(struct service *service, int timeout_ms);
 /* Stops and frees all. */
 void service_end(struct service *service);

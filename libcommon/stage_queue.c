@@ -18,7 +18,7 @@ struct share {
 struct part {
     bool known;
     bool dirty;
-    int64_t next; /* one past the highest offset seen */
+    int64_t next;  /* one past the highest offset seen */
     int64_t *open; /* unsettled offsets, unordered */
     size_t n_open, cap_open;
 };
@@ -165,8 +165,7 @@ static void drop_share_if_gone(struct stage_queue *queue, const char *user)
 
 static void remove_item(struct stage_queue *queue, size_t i)
 {
-    memmove(&queue->items[i], &queue->items[i + 1],
-            (queue->n - i - 1) * sizeof(queue->items[0]));
+    memmove(&queue->items[i], &queue->items[i + 1], (queue->n - i - 1) * sizeof(queue->items[0]));
     queue->n--;
 }
 

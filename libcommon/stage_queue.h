@@ -23,8 +23,8 @@ int stage_queue_new(struct stage_queue **ret_queue, struct err *err) WARN_UNUSED
 void stage_queue_free(struct stage_queue *queue);
 /* Takes an item in; ERR_TRANSIENT "queue_full" past STAGE_QUEUE_MAX (never reached while the caller
  * pauses in time). */
-int stage_queue_push(struct stage_queue *queue, const struct work_item *item, struct err *err)
-    WARN_UNUSED;
+int stage_queue_push(struct stage_queue *queue, const struct work_item *item,
+                     struct err *err) WARN_UNUSED;
 /* A record that was no work order: only its offset counts. */
 void stage_queue_skip(struct stage_queue *queue, int32_t partition, int64_t offset);
 /* The next item by fair share of cost over users; false after timeout_ms or once closed. */

@@ -56,8 +56,7 @@ const char *task_state_name(int state)
 
 const char *pipeline_state_name(int state)
 {
-    return state >= 0 && (size_t)state < ARRAY_LEN(pipeline_states) ? pipeline_states[state]
-                                                                    : NULL;
+    return state >= 0 && (size_t)state < ARRAY_LEN(pipeline_states) ? pipeline_states[state] : NULL;
 }
 
 const char *file_state_name(int state)

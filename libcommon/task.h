@@ -46,16 +46,16 @@ struct task_batch {
     const char *user_id;
     const char *dataset_id;
     const struct task_file *files;
-    size_t n_files; /* 0..TASK_BATCH_FILES_MAX */
-    const json_t *rejects; /* array of {name, code, detail}; may be NULL */
+    size_t n_files;          /* 0..TASK_BATCH_FILES_MAX */
+    const json_t *rejects;   /* array of {name, code, detail}; may be NULL */
     const char *traceparent; /* may be NULL */
 };
 
 /* Inserts batch, files, versions, first tasks, events and counts in one statement, in the caller's
  * transaction (or its own when there is none). Afterwards call notify_stage() for text, preview
  * and, where any file has one, thumbnail. */
-int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, struct err *err)
-    WARN_UNUSED;
+int task_accept_batch(struct db_conn *conn, const struct task_batch *batch,
+                      struct err *err) WARN_UNUSED;
 
 /* Gateway: what users do to files (each runs in a transaction of its own). user_id always limits
  * to the user's own files; a file that is not theirs is simply not counted. --------------------*/
@@ -114,9 +114,9 @@ int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens
 
 /* What happened after the end of a unit. */
 struct task_end {
-    bool fenced;            /* the lease was lost: nothing was written */
-    bool stage_over;        /* the unit ended its stage (no join, or the last of it) */
-    int file_state;         /* the file's state now, or -1 when unchanged */
+    bool fenced;              /* the lease was lost: nothing was written */
+    bool stage_over;          /* the unit ended its stage (no join, or the last of it) */
+    int file_state;           /* the file's state now, or -1 when unchanged */
     bool wake[STAGE_MAX + 1]; /* stages that got tasks: notify them */
 };
 
@@ -129,6 +129,11 @@ int task_complete(struct db *db, const struct task_claim *claim, const char *out
 int task_dead(struct db *db, const struct task_claim *claim, const struct err *why,
               const char *child, struct task_end *ret_end, struct err *err) WARN_UNUSED;
 
+/* After an unknown answer from task_complete or task_dead that then came back fenced: true when it
+ * was our own statement that ended the unit. */
+int task_ended_by(struct db *db, const struct task_claim *claim, bool *ret_ours,
+                  struct err *err) WARN_UNUSED;
+
 enum task_back {
     TASK_BACK_TRANSIENT, /* refunds+1, outage_retries+1 */
     TASK_BACK_UNKNOWN,   /* failures+1 */
@@ -139,8 +144,8 @@ enum task_back {
 /* running -> pending after delay_ms (DRAIN: at once). ext_job_id only with WAIT_EXT, else NULL.
  * *ret_fenced true: the lease was lost, nothing was written. */
 int task_put_back(struct db *db, const struct task_claim *claim, enum task_back how,
-                  int64_t delay_ms, const struct err *why, const char *ext_job_id,
-                  bool *ret_fenced, struct err *err) WARN_UNUSED;
+                  int64_t delay_ms, const struct err *why, const char *ext_job_id, bool *ret_fenced,
+                  struct err *err) WARN_UNUSED;
 
 /* dispatched -> pending: work orders that were never claimed, at SIGTERM. */
 int task_hand_back(struct db *db, const struct task_key *keys, const int *dispatch_seqs, size_t n,

@@ -74,8 +74,8 @@ int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, stru
     if (!text || (batch->rejects && !rejects)) {
         return err_nomem(err);
     }
-    const char *params[] = {batch->batch_id, batch->user_id, batch->dataset_id,
-                            text,            rejects,        batch->traceparent};
+    const char *params[] = {batch->batch_id, batch->user_id,    batch->dataset_id, text,
+                            rejects,         batch->traceparent};
     return db_query(conn, accept_sql, 6, params, NULL, err);
 }
 

@@ -357,6 +357,25 @@ int task_dead(struct db *db, const struct task_claim *claim, const struct err *w
     return task_end(db, claim, outcome, true, why, child, ret_end, err);
 }
 
+int task_ended_by(struct db *db, const struct task_claim *claim, bool *ret_ours, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct db_num stage, unit, generation, token;
+    const char *params[] = {
+        claim->key.file_id, db_num(&stage, claim->key.stage), db_num(&unit, claim->key.unit),
+        db_num(&generation, claim->key.generation), db_num(&token, claim->token)};
+
+    if (db_run(db,
+               "SELECT 1 FROM task WHERE file_id = $1::uuid AND stage = $2::smallint"
+               " AND unit = $3::int AND generation = $4::int AND lease_token = $5::bigint"
+               " AND state IN (4, 5)",
+               5, params, &res, err) < 0) {
+        return -1;
+    }
+    *ret_ours = PQntuples(res) > 0;
+    return 0;
+}
+
 /* Put back --------------------------------------------------------------------------------------*/
 
 static const char put_back_sql[] =
@@ -387,8 +406,8 @@ static const char *const back_names[] = {
 };
 
 int task_put_back(struct db *db, const struct task_claim *claim, enum task_back how,
-                  int64_t delay_ms, const struct err *why, const char *ext_job_id,
-                  bool *ret_fenced, struct err *err)
+                  int64_t delay_ms, const struct err *why, const char *ext_job_id, bool *ret_fenced,
+                  struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct db_num stage, unit, generation, token, delay;
@@ -426,8 +445,7 @@ int task_hand_back(struct db *db, const struct task_key *keys, const int *dispat
 
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_pack("[s, i, i, i, i]", keys[i].file_id, keys[i].stage,
-                                              keys[i].unit, keys[i].generation,
-                                              dispatch_seqs[i]));
+                                              keys[i].unit, keys[i].generation, dispatch_seqs[i]));
     }
     text = json_dumps(list, JSON_COMPACT);
     if (!text || json_array_size(list) != n) {
