@@ -273,6 +273,9 @@ static int set_common(CURL *curl, const struct http_client *client, struct trans
     SET(CURLOPT_CONNECTTIMEOUT_MS,
         (long)(req->connect_timeout_ms ? req->connect_timeout_ms : DEFAULT_CONNECT_MS));
     SET(CURLOPT_TIMEOUT_MS, (long)(req->timeout_ms ? req->timeout_ms : DEFAULT_TIMEOUT_MS));
+    if (req->no_repeat) {
+        SET(CURLOPT_FRESH_CONNECT, 1L); /* libcurl repeats by itself on a kept one that died */
+    }
     if (req->low_speed_seconds) {
         SET(CURLOPT_LOW_SPEED_LIMIT, (long)(req->low_speed_bytes ? req->low_speed_bytes : 1));
         SET(CURLOPT_LOW_SPEED_TIME, (long)req->low_speed_seconds);

@@ -72,7 +72,8 @@ struct http_request {
     unsigned low_speed_bytes;    /* bytes/s; 0: no limit */
     unsigned low_speed_seconds;  /* fails when slower than that for so long */
     const atomic_bool *abort;    /* when it becomes true the call fails, "aborted" */
-    bool no_repeat;              /* not even after a reset connection (paid calls) */
+    bool no_repeat;              /* not even after a reset, at the price of a new connection
+                                (paid calls) */
 };
 
 struct http_header {

@@ -3,8 +3,8 @@
 /*
  * The contract of store.h, asked of a real server by either driver. tests/service/test_store.py
  * starts the servers and says in the environment where they are: DOCFLEET_TEST_S3_ENDPOINT,
- * _DRIVER, _ACCESS_KEY, _SECRET_KEY, and _PID of a server that may be stopped and killed. Without
- * them all tests are skipped.
+ * _DRIVER, _ACCESS_KEY, _SECRET_KEY, and _PID of a server that may be stopped and killed;
+ * DOCFLEET_TEST_ONLY is a pattern of test names. Without a server all is skipped.
  */
 #include "libcommon/http.h"
 #include "libcommon/store.h"
@@ -771,5 +771,6 @@ int main(void)
     if (!getenv("DOCFLEET_TEST_S3_ENDPOINT")) {
         return cmocka_run_group_tests(none, NULL, NULL);
     }
+    cmocka_set_test_filter(getenv("DOCFLEET_TEST_ONLY"));
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
