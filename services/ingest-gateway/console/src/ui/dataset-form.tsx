@@ -44,6 +44,10 @@ export function DatasetForm({
             setError("Give the dataset a name.");
             return;
         }
+        if (columns.length === 0) {
+            setError("A dataset needs at least one column.");
+            return;
+        }
         if (bad.size > 0) {
             setError("Some columns need another look.");
             return;
@@ -277,9 +281,9 @@ function ColumnEditor({
                         onChange={(e) => onSet({ dateOrder: e.currentTarget.value })}
                     >
                         <option value="">any date order</option>
-                        <option value="DMY">day month year</option>
-                        <option value="MDY">month day year</option>
-                        <option value="YMD">year month day</option>
+                        <option value="dmy">day month year</option>
+                        <option value="mdy">month day year</option>
+                        <option value="ymd">year month day</option>
                     </select>
                 )}
             </div>

@@ -178,6 +178,18 @@ export function Workspace({
         void store.reload();
     };
 
+    const retryEverything = async () => {
+        try {
+            await api.retryMatching(dataset.id, filterBody());
+            say("The files were sent to work again.");
+        } catch (e) {
+            complain(messageOf(e));
+        }
+        setSelected(new Set());
+        setEverything(false);
+        store.resync();
+    };
+
     const actions: RowActions = {
         open: (f) => go({ dataset: dataset.id, file: f.id }),
         retry: async (ids) => {
@@ -235,6 +247,11 @@ export function Workspace({
                         </button>
                     )}
                     <span class="gap" />
+                    {everything && state === "failed" && (
+                        <button type="button" class="quiet" onClick={() => void retryEverything()}>
+                            <Icon name="retry" size={16} /> Retry
+                        </button>
+                    )}
                     {!everything && (
                         <>
                             <button type="button" class="quiet" disabled={retryable.length === 0} onClick={() => actions.retry(retryable)}>
