@@ -29,7 +29,9 @@ enum { CALLBACK_PASSWORD = 20, CALLBACK_PASSWORD_TO_MODIFY = 21 };
 #define FEATURE_PASSWORD 1ULL
 #define FEATURE_PASSWORD_TO_MODIFY 2ULL
 
-/* A sheet larger than this as one page goes onto normal pages instead (points). */
+/* Sheets become one page each only where that reads better than printed pages: the widest is too
+ * wide for paper, and none is so large that its letters would vanish (points). */
+#define SHEET_WIDTH_PAPER 500.0
 #define SHEET_WIDTH_MAX 1700.0
 #define SHEET_HEIGHT_MAX 2600.0
 
@@ -257,25 +259,34 @@ static int map_output(const char *path, const char **ret_data, size_t *ret_len, 
     return 0;
 }
 
-/* The exporter writes its page boxes in the open. */
-static bool pages_are_sane(const char *pdf, size_t len)
+/* The largest page of an export; the exporter writes its page boxes in the open. */
+static void largest_page(const char *pdf, size_t len, double *ret_width, double *ret_height)
 {
     static const char mark[] = "/MediaBox[";
     const char *p = pdf;
     const char *end = pdf + len;
 
+    *ret_width = *ret_height = 0;
     while ((p = memmem(p, (size_t)(end - p), mark, sizeof(mark) - 1))) {
         char box[64] = "";
         double v[4] = {0};
 
         p += sizeof(mark) - 1;
         memcpy(box, p, min_size(sizeof(box) - 1, (size_t)(end - p)));
-        if (sscanf(box, "%lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3]) == 4 &&
-            (v[2] - v[0] > SHEET_WIDTH_MAX || v[3] - v[1] > SHEET_HEIGHT_MAX)) {
-            return false;
+        if (sscanf(box, "%lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3]) == 4) {
+            *ret_width = v[2] - v[0] > *ret_width ? v[2] - v[0] : *ret_width;
+            *ret_height = v[3] - v[1] > *ret_height ? v[3] - v[1] : *ret_height;
         }
     }
-    return true;
+}
+
+static bool one_page_reads_better(const char *pdf, size_t len)
+{
+    double width = 0;
+    double height = 0;
+
+    largest_page(pdf, len, &width, &height);
+    return width > SHEET_WIDTH_PAPER && width <= SHEET_WIDTH_MAX && height <= SHEET_HEIGHT_MAX;
 }
 
 static int export_pdf(LibreOfficeKitDocument *document, enum office_family family, const char *path,
@@ -291,7 +302,7 @@ static int export_pdf(LibreOfficeKitDocument *document, enum office_family famil
         return map_output(path, ret_pdf, ret_len, err);
     }
     if (save(document, path, "pdf", one_page) && map_output(path, ret_pdf, ret_len, NULL) == 0 &&
-        pages_are_sane(*ret_pdf, *ret_len)) {
+        one_page_reads_better(*ret_pdf, *ret_len)) {
         return 0;
     }
     unlink(path);

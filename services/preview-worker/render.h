@@ -22,6 +22,9 @@ enum {
     RENDER_WORDS_MAX = 50000, /* of one page; later ones are left out */
 };
 
+/* Pixels per point: 288 dpi. */
+#define RENDER_SCALE_MAX 4.0
+
 /* Page size of what has none of its own: A4 in points. */
 #define RENDER_A4_WIDTH 595.0
 #define RENDER_A4_HEIGHT 842.0

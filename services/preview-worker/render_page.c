@@ -86,6 +86,9 @@ static double page_scale(double width, double height, const struct render_opts *
     double scale = (double)opts->width / width;
     const double pixels = (double)opts->max_pixels;
 
+    if (scale > RENDER_SCALE_MAX) {
+        scale = RENDER_SCALE_MAX; /* a label stays smaller than a page */
+    }
     if (height * scale > RENDER_SIDE_MAX) {
         scale = RENDER_SIDE_MAX / height;
     }
