@@ -17,6 +17,7 @@
 #define TEXT_WORDS_STOP (44U << 20)     /* past this much output no more word boxes are written */
 #define TEXT_INPUT_MAX (256U << 20)     /* what is mapped at once; PDF is read through its fd */
 #define TEXT_PAGE_CHARS 100000U         /* longer page-less documents are cut at paragraph ends */
+#define TEXT_SHEET_CHARS 2000000U       /* so are sheets and slides, but only here */
 #define TEXT_EXPAND_MAX (1024ULL << 20) /* unpacked bytes of one file */
 #define TEXT_EXPAND_RATIO 200U          /* unpacked : packed */
 #define TEXT_EXPAND_FREE (16U << 20)    /* the ratio is not looked at below this */
@@ -38,6 +39,7 @@ struct text_out {
     uint32_t members;    /* parts written so far */
     uint64_t total;      /* bytes of text written so far */
     uint32_t page_limit; /* maxPages of the request */
+    const char *kind;    /* what a package turned out to be; static, NULL: as detected */
     bool raw;            /* keep line breaks and blanks as they are (plain text) */
 };
 
@@ -53,12 +55,15 @@ int text_flow(struct text_out *out, const char *s, size_t len, struct err *err) 
 /* Makes sure the page ends in `lines` line feeds (0: in white space); nothing on an empty page.
  * Blanks before the break are dropped, tabs are kept. */
 int text_break(struct text_out *out, unsigned lines, struct err *err) WARN_UNUSED;
+/* Drops blanks (not tabs) at the end. */
+void text_trim(struct text_out *out);
 /* Length of the page so far, in bytes; with text_cut_repeat to drop what was there before. */
 size_t text_len(const struct text_out *out);
 /* Drops everything after `from` if the same bytes stand earlier at `seen`..`from`. */
 bool text_drop_repeat(struct text_out *out, size_t seen, size_t from);
 
-/* Writes the page built so far, even an empty one, as the next page (no geometry). */
+/* Writes the page built so far, even an empty one, as the next page (no geometry); a huge one is
+ * cut. */
 int text_page_end(struct text_out *out, struct err *err) WARN_UNUSED;
 /* Writes what is left: nothing if the page is empty and pages were written before; a long text is
  * cut into pages at paragraph ends. */
@@ -78,6 +83,29 @@ int text_page_write(struct text_out *out, const struct text_page *page,
 /* Lists a member; strings are cleaned here. size < 0: unknown. */
 int text_part(struct text_out *out, const char *name, const char *mime, int64_t size,
               const char *path, struct err *err) WARN_UNUSED;
+
+/* --- blocks and tables ---------------------------------------------------------------------- */
+
+#define FLOW_CELLS_MAX 64U /* nested table cells that are told apart */
+
+/* Between a document's structure and its text: breaks are owed, and paid when the next text comes,
+ * so that empty blocks leave no trace. A cell of one line is followed by a tab, one that has lines
+ * of its own by a line feed. Starts as {.out = out}. */
+struct flow {
+    struct text_out *out;
+    unsigned lines; /* line feeds owed before the next text */
+    unsigned tabs;  /* or cell separators */
+    unsigned cells;
+    size_t cell_start[FLOW_CELLS_MAX]; /* where the text of an open cell begins */
+};
+
+void flow_owe(struct flow *flow, unsigned lines);
+void flow_cell_open(struct flow *flow);
+void flow_cell_close(struct flow *flow);
+/* Text as it is; with white space folded; a blank between words. */
+int flow_add(struct flow *flow, const char *s, size_t len, struct err *err) WARN_UNUSED;
+int flow_text(struct flow *flow, const char *s, size_t len, struct err *err) WARN_UNUSED;
+int flow_blank(struct flow *flow, struct err *err) WARN_UNUSED;
 
 /* --- characters --------------------------------------------------------------------------- */
 

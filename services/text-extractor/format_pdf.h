@@ -21,13 +21,15 @@ struct pdf_text {
     struct text_word *words;
     size_t n_words, cap_words;
     bool in_word;
+    bool has_last; /* last: where the code point before stood */
+    struct pdf_rect last;
     double width, height; /* points, > 0 */
 };
 
 void pdf_text_init(struct pdf_text *text, double width, double height);
 void pdf_text_done(struct pdf_text *text);
 /* Appends one code point; rect may be NULL (then it joins no box). Controls are dropped, white
- * space ends a word. */
+ * space ends a word; a blank is put in where the distance to the code point before asks for it. */
 int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
                  struct err *err) WARN_UNUSED;
 /* Appends a whole UTF-8 string as a line of its own, all its words in one box. */

@@ -71,6 +71,14 @@ static UConverter *converter_open(const char *charset)
     return converter;
 }
 
+/* ASCII bytes cannot declare that they are UTF-16. */
+static bool is_wide(const char *charset)
+{
+    CLEANUP(converter_cleanup) UConverter *converter = converter_open(charset);
+
+    return converter && ucnv_getMinCharSize(converter) > 1;
+}
+
 bool text_charset_known(const char *charset)
 {
     CLEANUP(converter_cleanup) UConverter *converter = converter_open(charset);
@@ -277,7 +285,8 @@ static const char *choose(const char *data, size_t len, const char *charset, siz
     }
     /* A declared charset is believed unless the bytes are UTF-8 that no other encoding looks like.
      */
-    if (charset && text_charset_known(charset) && strncasecmp(charset, "utf-", 4) != 0) {
+    if (charset && text_charset_known(charset) && !is_wide(charset) &&
+        strncasecmp(charset, "utf-", 4) != 0) {
         bool ascii_like = !strcasecmp(real_name(charset), "windows-1252");
 
         if (!ascii_like || !text_is_utf8(data, len)) {

@@ -14,10 +14,18 @@ struct format {
 };
 
 static const struct format formats[] = {
-    {FILE_PDF, "pdf", format_pdf},    {FILE_TEXT, "text", format_plain},
-    {FILE_CSV, "text", format_plain}, {FILE_TSV, "text", format_plain},
-    {FILE_MD, "text", format_plain},  {FILE_JSON, "text", format_plain},
-    {FILE_XML, "text", format_plain},
+    {FILE_PDF, "pdf", format_pdf},          {FILE_TEXT, "text", format_plain},
+    {FILE_CSV, "text", format_plain},       {FILE_TSV, "text", format_plain},
+    {FILE_MD, "text", format_plain},        {FILE_JSON, "text", format_plain},
+    {FILE_XML, "text", format_plain},       {FILE_HTML, "html", format_html},
+    {FILE_SVG, "html", format_html},        {FILE_DOCX, "package", format_package},
+    {FILE_XLSX, "package", format_package}, {FILE_PPTX, "package", format_package},
+    {FILE_ODT, "package", format_package},  {FILE_ODS, "package", format_package},
+    {FILE_ODP, "package", format_package},  {FILE_EPUB, "package", format_package},
+    {FILE_ZIP, "package", format_package},  {FILE_OLE2, "ole2", format_ole2},
+    {FILE_JPEG, "image", format_image},     {FILE_PNG, "image", format_image},
+    {FILE_TIFF, "image", format_image},     {FILE_WEBP, "image", format_image},
+    {FILE_GIF, "image", format_image},      {FILE_BMP, "image", format_image},
 };
 
 static int unsupported(const struct text_input *in, struct err *err)
@@ -31,6 +39,9 @@ int text_extract(const struct text_input *in, struct text_out *out, struct err *
     struct text_input input = *in;
     struct filetype type;
 
+    if (in->len == 0) {
+        return err_set(err, ERR_PERMANENT, "empty_file", "the file is empty");
+    }
     filetype_detect(in->data, in->len, in->name, &type);
     input.kind = type.kind;
     for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
@@ -40,12 +51,12 @@ int text_extract(const struct text_input *in, struct text_out *out, struct err *
         if (formats[i].read(&input, out, err)) {
             return -1;
         }
-        if (type.kind != FILE_PDF && !type.raster && text_finish(out, err)) {
+        if (text_finish(out, err)) {
             return -1;
         }
         return frame_write(out->frames, "end",
                            json_pack("{s:I,s:s,s:s}", "pages", (json_int_t)out->pages, "method",
-                                     formats[i].method, "kind", type.name),
+                                     formats[i].method, "kind", out->kind ? out->kind : type.name),
                            NULL, 0, err);
     }
     return unsupported(&input, err);

@@ -47,6 +47,15 @@ int text_char(struct text_out *out, uint32_t code_point, struct err *err)
     return text_add(out, bytes, text_encode(code_point, bytes), err);
 }
 
+/* 1, 2 for a no-break space, or 0. */
+static size_t blank_len(const char *s, size_t len)
+{
+    if (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r' || *s == '\f' || *s == '\v') {
+        return 1;
+    }
+    return len >= 2 && s[0] == '\xc2' && s[1] == '\xa0' ? 2 : 0;
+}
+
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v';
@@ -62,15 +71,15 @@ int text_flow(struct text_out *out, const char *s, size_t len, struct err *err)
     for (size_t i = 0; i < len;) {
         size_t from = i;
 
-        while (i < len && !is_blank(s[i])) {
+        while (i < len && !blank_len(s + i, len - i)) {
             i++;
         }
         if (i > from && text_add(out, s + from, i - from, err)) {
             return -1;
         }
         from = i;
-        while (i < len && is_blank(s[i])) {
-            i++;
+        while (i < len && blank_len(s + i, len - i)) {
+            i += blank_len(s + i, len - i);
         }
         if (i > from && !is_blank(last_byte(out)) && text_add(out, " ", 1, err)) {
             return -1;
@@ -84,6 +93,11 @@ static void drop_blanks(struct buf *page)
     while (page->len > 0 && page->data[page->len - 1] == ' ') {
         page->data[--page->len] = '\0';
     }
+}
+
+void text_trim(struct text_out *out)
+{
+    drop_blanks(&out->page);
 }
 
 int text_break(struct text_out *out, unsigned lines, struct err *err)
@@ -115,10 +129,15 @@ size_t text_len(const struct text_out *out)
 
 bool text_drop_repeat(struct text_out *out, size_t seen, size_t from)
 {
-    size_t n = out->page.len - from;
+    size_t start = from;
+    size_t n;
 
+    while (start < out->page.len && out->page.data[start] == '\n') {
+        start++;
+    }
+    n = out->page.len - start;
     if (n == 0 || seen >= from ||
-        !memmem(out->page.data + seen, from - seen, out->page.data + from, n)) {
+        !memmem(out->page.data + seen, from - seen, out->page.data + start, n)) {
         return false;
     }
     out->page.len = from;
@@ -211,26 +230,9 @@ static void tidy(struct buf *page)
     }
 }
 
-int text_page_end(struct text_out *out, struct err *err)
-{
-    struct text_page page = {0};
-
-    text_clean(&out->page);
-    if (!out->raw) {
-        tidy(&out->page);
-    }
-    page.text = out->page.data ? out->page.data : "";
-    page.len = out->page.len;
-    if (text_page_write(out, &page, err)) {
-        return -1;
-    }
-    buf_reset(&out->page);
-    return 0;
-}
-
 /* Where a page may end: after the last empty line, else line feed, within the first
- * TEXT_PAGE_CHARS code points; len if all of it fits. */
-static size_t cut_at(const char *s, size_t len)
+ * max_chars code points; len if all of it fits. */
+static size_t cut_at(const char *s, size_t len, size_t max_chars)
 {
     size_t chars = 0;
     size_t line = 0;
@@ -238,7 +240,7 @@ static size_t cut_at(const char *s, size_t len)
 
     for (size_t i = 0; i < len; i++) {
         chars += ((unsigned char)s[i] & 0xc0) != 0x80;
-        if (chars > TEXT_PAGE_CHARS) {
+        if (chars > max_chars) {
             if (paragraph > i / 2) {
                 return paragraph;
             }
@@ -252,20 +254,14 @@ static size_t cut_at(const char *s, size_t len)
     return len;
 }
 
-int text_finish(struct text_out *out, struct err *err)
+/* Writes the page as one frame, or several if it is longer than max_chars. */
+static int flush(struct text_out *out, size_t max_chars, struct err *err)
 {
     size_t at = 0;
 
-    text_clean(&out->page);
-    if (!out->raw) {
-        tidy(&out->page);
-    }
-    if (out->page.len == 0 && out->pages > 0) {
-        return 0;
-    }
     do {
         const char *s = out->page.data ? out->page.data + at : "";
-        struct text_page page = {.text = s, .len = cut_at(s, out->page.len - at)};
+        struct text_page page = {.text = s, .len = cut_at(s, out->page.len - at, max_chars)};
 
         if (text_page_write(out, &page, err)) {
             return -1;
@@ -274,6 +270,29 @@ int text_finish(struct text_out *out, struct err *err)
     } while (at < out->page.len);
     buf_reset(&out->page);
     return 0;
+}
+
+static void polish(struct text_out *out)
+{
+    text_clean(&out->page);
+    if (!out->raw) {
+        tidy(&out->page);
+    }
+}
+
+int text_page_end(struct text_out *out, struct err *err)
+{
+    polish(out);
+    return flush(out, TEXT_SHEET_CHARS, err);
+}
+
+int text_finish(struct text_out *out, struct err *err)
+{
+    polish(out);
+    if (out->page.len == 0 && out->pages > 0) {
+        return 0;
+    }
+    return flush(out, TEXT_PAGE_CHARS, err);
 }
 
 /* A string for the frame's header: valid UTF-8, bounded, without control characters. */

@@ -37,7 +37,8 @@ static bool is_space(uint32_t c)
 static bool is_dropped(uint32_t c)
 {
     return (c < 0x20 && c != '\t' && c != '\n') || c == 0x7f || (c >= 0x80 && c < 0xa0) ||
-           c == 0xfeff;
+           c == 0xfeff || (c >= 0x202a && c <= 0x202e) || c == 0x200e || c == 0x200f ||
+           (c >= 0x2066 && c <= 0x2069); /* direction marks: the letters say it themselves */
 }
 
 static double fraction(double value, double of)
@@ -95,9 +96,24 @@ static void word_end(struct pdf_text *text)
     text->in_word = false;
 }
 
+/* Table cells that stand apart come without a blank between them: the distance tells. Returns the
+ * separator that is missing before rect, or 0. */
+static uint32_t missing_blank(const struct pdf_rect *last, const struct pdf_rect *rect)
+{
+    double size = fmax(last->y1 - last->y0, rect->y1 - rect->y0);
+    double gap_x = fmax(rect->x0 - last->x1, last->x0 - rect->x1);
+    double gap_y = fmax(rect->y0 - last->y1, last->y0 - rect->y1);
+
+    if (gap_y > 0.3 * size && gap_x < size) {
+        return '\n';
+    }
+    return gap_x > 0.2 * size || gap_y > 0.3 * size ? ' ' : 0;
+}
+
 int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect, struct err *err)
 {
     char bytes[4];
+    uint32_t blank;
 
     c = c == '\r' || c == '\f' || c == '\v' || c == 0x2028 || c == 0x2029 ? '\n' : c;
     if (is_dropped(c)) {
@@ -106,6 +122,13 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
     if (is_space(c)) {
         word_end(text);
     } else {
+        blank = text->in_word && rect && text->has_last ? missing_blank(&text->last, rect) : 0;
+        text->has_last = false;
+        if (blank && pdf_text_add(text, blank, NULL, err)) {
+            return -1;
+        }
+        text->has_last = rect != NULL;
+        text->last = rect ? *rect : text->last;
         if (!text->in_word && word_start(text, err)) {
             return -1;
         }
