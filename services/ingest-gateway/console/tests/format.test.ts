@@ -85,7 +85,8 @@ test("words lie over their boxes and copy with blanks", () => {
         2000,
         (t) => t.length * 50,
     );
-    assert.deepEqual(placed.map((w) => w.text), ["Total ", "9.00\n", "Next\n"]);
+    assert.deepEqual(placed.map((w) => w.text), ["Total ", "9.00", "Next"]);
+    assert.deepEqual(placed.map((w) => w.lineEnd), [false, true, true]);
     assert.ok(Math.abs((placed[0]?.stretch ?? 0) - 1) < 1e-9);
 });
 

@@ -94,3 +94,34 @@ test("the link comes back with the last id and stops on a refused key", async ()
     assert.deepEqual(live, [false, true]);
     assert.equal(states[states.length - 1], "stopped");
 });
+
+test("a held link gives its connection back and goes on from the last id", async () => {
+    const asked: string[] = [];
+    let cut = 0;
+    const link = new EventLink({
+        open: (lastId, signal) => {
+            asked.push(lastId);
+            const stream = new ReadableStream<Uint8Array>({
+                start(c) {
+                    c.enqueue(new TextEncoder().encode("id: 3\nevent: progress\ndata: {}\n\n"));
+                    signal.addEventListener("abort", () => {
+                        cut++;
+                        c.error(new Error("aborted"));
+                    });
+                },
+            });
+            return Promise.resolve(new Response(stream));
+        },
+        onMessage: () => link.hold(true),
+        onLive: () => {},
+        onState: () => {},
+    });
+    link.start();
+    await new Promise((r) => setTimeout(r, 50));
+    assert.deepEqual(asked, [""]);
+    assert.equal(cut, 1);
+    link.hold(false);
+    await new Promise((r) => setTimeout(r, 50));
+    assert.deepEqual(asked, ["", "3"]);
+    link.stop();
+});

@@ -13,7 +13,8 @@ interface Entry {
 }
 
 const MAX_UNUSED = 160;
-const MAX_AT_ONCE = 6;
+/** Of the six connections a browser opens, one is the stream and one an upload. */
+const MAX_AT_ONCE = 3;
 
 export class BlobCache {
     private readonly entries = new Map<string, Entry>();

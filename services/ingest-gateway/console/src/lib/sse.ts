@@ -138,6 +138,8 @@ export class EventLink {
     private stopped = false;
     private abort: AbortController | null = null;
     private wake: (() => void) | null = null;
+    private held = false;
+    private release: (() => void) | null = null;
 
     constructor(o: EventLinkOptions) {
         this.o = o;
@@ -151,7 +153,26 @@ export class EventLink {
         this.stopped = true;
         this.abort?.abort();
         this.wake?.();
+        this.release?.();
         this.o.onState("stopped");
+    }
+
+    /**
+     * Gives the connection back while nobody looks (browsers allow six to one server, over all
+     * tabs); released, it goes on from the last id.
+     */
+    hold(on: boolean): void {
+        if (this.held === on) {
+            return;
+        }
+        this.held = on;
+        if (on) {
+            this.abort?.abort();
+        } else {
+            this.tries = 0;
+            this.wake?.();
+            this.release?.();
+        }
     }
 
     /** Tries at once, for instance when the browser says that it is online again. */
@@ -161,6 +182,13 @@ export class EventLink {
 
     private async run(): Promise<void> {
         while (!this.stopped) {
+            if (this.held) {
+                await new Promise<void>((resolve) => {
+                    this.release = resolve;
+                });
+                this.release = null;
+                continue;
+            }
             this.o.onState(this.tries === 0 ? "connecting" : "waiting");
             try {
                 await this.once();
@@ -176,6 +204,9 @@ export class EventLink {
             }
             if (this.stopped) {
                 return;
+            }
+            if (this.held) {
+                continue;
             }
             const wait = backoff(this.tries, this.firstWait) * (0.5 + (this.o.random ?? Math.random)() / 2);
             this.tries++;

@@ -256,6 +256,10 @@ export class DatasetStore {
             r = { items: null, error: "", stale: true, loading: false };
             this.records.set(fileId, r);
         }
+        const ids = f.artifacts.record.ids;
+        if (ids && r.items && !r.loading && ids.some((x) => !r?.items?.some((y) => y.id === x))) {
+            r.stale = true;
+        }
         if (r.stale && !r.loading && this.busyRecords.size < AT_ONCE) {
             void this.loadRecord(fileId, r);
         }

@@ -4,7 +4,9 @@
 import type { Box, Word } from "./types";
 
 export interface PlacedWord {
+    /** With a blank behind it when a word of the same line follows. */
     text: string;
+    lineEnd: boolean;
     left: number;
     top: number;
     /** Height of the letters as a share of the page's height. */
@@ -46,7 +48,8 @@ export function placeWords(
         const natural = (measure(w.text) / 100) * (y1 - y0) * pageHeight;
         const wanted = (x1 - x0) * pageWidth;
         out.push({
-            text: w.text + (sameLine ? " " : "\n"),
+            text: sameLine ? `${w.text} ` : w.text,
+            lineEnd: !sameLine,
             left: x0,
             top: y0,
             height: y1 - y0,

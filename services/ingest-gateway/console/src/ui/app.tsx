@@ -14,6 +14,9 @@ import { SignIn } from "./signin";
 import { say, Toasts } from "./toasts";
 import { Workspace } from "./workspace";
 
+/** How long a tab may be out of sight before it gives its event stream back. */
+const HIDDEN_MS = 60_000;
+
 const KEY_NAME = "docfleet.key";
 
 function storedKey(): string {
@@ -149,9 +152,21 @@ function Home({
         });
         events.start();
         const online = () => events.poke();
+        let hiding: ReturnType<typeof setTimeout> | undefined;
+        const seen = () => {
+            clearTimeout(hiding);
+            if (document.hidden) {
+                hiding = setTimeout(() => events.hold(true), HIDDEN_MS);
+            } else {
+                events.hold(false);
+            }
+        };
         window.addEventListener("online", online);
+        document.addEventListener("visibilitychange", seen);
         return () => {
+            clearTimeout(hiding);
             window.removeEventListener("online", online);
+            document.removeEventListener("visibilitychange", seen);
             events.stop();
             blobs.clear();
         };
@@ -162,7 +177,7 @@ function Home({
         if (link === "live") {
             return;
         }
-        const t = setInterval(() => hub.current.onGap?.(), 5000);
+        const t = setInterval(() => !document.hidden && hub.current.onGap?.(), 5000);
         return () => clearInterval(t);
     }, [link]);
 

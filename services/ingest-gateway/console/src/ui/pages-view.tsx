@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: the pages of a preview below each other, with selectable text and marked boxes. A page is
 // fetched when it comes near the window and its picture is let go when it is far away.
+import { Fragment } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
 import type { BlobCache } from "../lib/blobs";
@@ -214,17 +215,19 @@ function TextLayer({ words, width, height }: { words: PageWords; width: number; 
     return (
         <div class="text-layer">
             {placed.map((w, i) => (
-                <span
-                    key={i}
-                    style={{
-                        left: `${w.left * 100}%`,
-                        top: `${w.top * 100}%`,
-                        fontSize: `${w.height * 100}cqh`,
-                        transform: `scaleX(${w.stretch})`,
-                    }}
-                >
-                    {w.text}
-                </span>
+                <Fragment key={i}>
+                    <span
+                        style={{
+                            left: `${w.left * 100}%`,
+                            top: `${w.top * 100}%`,
+                            fontSize: `${w.height * 100}cqh`,
+                            transform: `scaleX(${w.stretch})`,
+                        }}
+                    >
+                        {w.text}
+                    </span>
+                    {w.lineEnd && <br role="presentation" />}
+                </Fragment>
             ))}
         </div>
     );

@@ -263,7 +263,6 @@ function Row({
         <tr
             class={selected ? "selected" : ""}
             aria-rowindex={index + 2}
-            aria-selected={selected}
             data-file={f.id}
             data-state={f.state}
         >
