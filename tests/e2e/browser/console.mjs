@@ -7,7 +7,7 @@
 // for the column "Invoice number"), TEXT_PDF and TEXT_TXT (text that must be shown), OUT (folder for
 // screenshots of a failure), CHROMIUM, WAIT_S (longest wait for a file, default 60).
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -150,10 +150,23 @@ async function run() {
     await page.locator("dialog.form-modal").waitFor({ state: "detached" });
     assert.equal(await page.getByLabel("Dataset", { exact: true }).locator("option:checked").textContent(), name);
 
-    begin("drop two files and an empty one");
+    begin("choose a file, drop another, and try an empty one");
     const empty = { name: "empty.txt", mimeType: "text/plain", buffer: Buffer.alloc(0) };
-    await page.setInputFiles("#file-input", [pdf, txt]);
-    await page.getByText("2 files accepted").first().waitFor({ timeout: waitMs });
+    await page.setInputFiles("#file-input", pdf);
+    await page.getByText("1 file accepted").first().waitFor({ timeout: waitMs });
+    const dropped = await page.evaluateHandle(
+        ([name, data]) => {
+            const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: "text/plain" }));
+            return transfer;
+        },
+        [basename(txt), readFileSync(txt).toString("base64")],
+    );
+    for (const type of ["dragenter", "dragover", "drop"]) {
+        await page.dispatchEvent("main.workspace", type, { dataTransfer: dropped });
+    }
+    await row(txt).waitFor({ timeout: waitMs });
     await page.setInputFiles("#file-input", [empty]);
     await page.locator(".issue-list").getByText("empty.txt").waitFor({ timeout: waitMs });
 
