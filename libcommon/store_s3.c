@@ -83,6 +83,7 @@ int s3_error(struct err *err, int status, const char *code, const char *message)
         {"IncompleteBody", ERR_TRANSIENT, "store_unavailable"},
         {"RequestTimeout", ERR_TRANSIENT, "store_unavailable"},
         {"NotImplemented", ERR_UNKNOWN, "unsupported"},
+        {"AccessDenied", ERR_TRANSIENT, "store_denied"},
         {"NoSuchBucket", ERR_TRANSIENT, "store_denied"},
         {"InvalidBucketName", ERR_TRANSIENT, "store_denied"},
         {"ExpiredToken", ERR_TRANSIENT, "store_denied"},

@@ -1,152 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PKGS: libcurl libcrypto */
+/* SRCS: tests/unit/scripted_server.c */
 /*
  * The HTTP client against a server that does what a test tells it to: answers, falls silent, cuts.
  */
 #include "libcommon/http.h"
+#include "tests/unit/scripted_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define REQUEST_MAX (1 << 20)
-
-/* One request the server saw, and what it does with it. */
-struct step {
-    const char *answer;  /* sent as it is; NULL: nothing */
-    size_t answer_len;   /* 0: strlen */
-    bool reset;          /* the connection is reset, after the answer if there is one */
-    bool close;          /* the connection is closed after the answer */
-    unsigned silence_ms; /* before the answer */
-};
-
-static struct server {
-    int listener;
-    int port;
-    pthread_t thread;
-    const struct step *steps;
-    int n_steps;
-    atomic_int requests;
-    atomic_int connections;
-    char in[REQUEST_MAX]; /* what is being read */
-    size_t in_len;
-    char last[REQUEST_MAX]; /* head and body of the last whole request */
-} server;
-
 static struct http_client *client;
 static char url[64];
 
-static size_t content_length(const char *head)
+static void begin(const struct step *steps, int n_steps)
 {
-    const char *p = strcasestr(head, "\r\nContent-Length:");
-
-    return p ? strtoul(p + 17, NULL, 10) : 0;
-}
-
-/* Reads one request whole; false when the connection ended. */
-static bool read_request(int fd)
-{
-    server.in_len = 0;
-    for (;;) {
-        server.in[server.in_len] = '\0';
-        const char *end = strstr(server.in, "\r\n\r\n");
-        if (end) {
-            size_t head = (size_t)(end - server.in) + 4;
-            bool chunked = strcasestr(server.in, "Transfer-Encoding: chunked") != NULL;
-            if (chunked ? strstr(end, "\r\n0\r\n\r\n") != NULL
-                        : server.in_len >= head + content_length(server.in)) {
-                memcpy(server.last, server.in, server.in_len + 1);
-                return true;
-            }
-        }
-        ssize_t n = recv(fd, server.in + server.in_len, REQUEST_MAX - 1 - server.in_len, 0);
-        if (n <= 0) {
-            return false;
-        }
-        server.in_len += (size_t)n;
-    }
-}
-
-static void send_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n <= 0) {
-            return;
-        }
-        data += n;
-        len -= (size_t)n;
-    }
-}
-
-/* True when the connection stays. */
-static bool do_step(int fd, const struct step *step)
-{
-    struct linger linger = {.l_onoff = 1, .l_linger = 0};
-
-    usleep(step->silence_ms * 1000);
-    if (step->answer) {
-        send_all(fd, step->answer, step->answer_len ? step->answer_len : strlen(step->answer));
-    }
-    if (step->reset) {
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    }
-    return !step->reset && !step->close;
-}
-
-static void *serve(void *ctx)
-{
-    (void)ctx;
-    for (;;) {
-        int fd = accept(server.listener, NULL, NULL);
-        if (fd < 0) {
-            return NULL;
-        }
-        atomic_fetch_add(&server.connections, 1);
-        bool stays = true;
-        while (stays && read_request(fd)) {
-            int i = atomic_fetch_add(&server.requests, 1);
-            stays = i < server.n_steps && do_step(fd, &server.steps[i]);
-        }
-        close(fd);
-    }
-}
-
-static void server_start(const struct step *steps, int n_steps)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(addr);
-
-    server.steps = steps;
-    server.n_steps = n_steps;
-    server.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(server.listener >= 0);
-    assert_int_equal(bind(server.listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(listen(server.listener, 16), 0);
-    assert_int_equal(getsockname(server.listener, (struct sockaddr *)&addr, &len), 0);
-    server.port = ntohs(addr.sin_port);
-    atomic_store(&server.requests, 0);
-    atomic_store(&server.connections, 0);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%d/a", server.port);
-    assert_int_equal(pthread_create(&server.thread, NULL, serve, NULL), 0);
+    snprintf(url, sizeof(url), "http://127.0.0.1:%d/a", server_start(steps, n_steps));
     assert_int_equal(http_client_new(NULL, &client, NULL), 0);
 }
 
-static void server_stop(void)
+static void end(void)
 {
     http_client_free(client); /* closes the connections the server waits on */
-    shutdown(server.listener, SHUT_RDWR);
-    close(server.listener);
-    pthread_join(server.thread, NULL);
+    server_stop();
 }
 
 static int call(const struct http_request *req, struct http_response *resp, struct err *err)
@@ -169,7 +52,7 @@ static void test_get(void **state)
     struct err err;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     assert_int_equal(call(&req, &resp, &err), 0);
     assert_int_equal(resp.status, 200);
     assert_string_equal(resp.body.data, "hello");
@@ -187,7 +70,7 @@ static void test_get(void **state)
     assert_int_equal(resp.status, 204);
     assert_null(http_header_get(&resp, "X-Early"));
     assert_int_equal(atomic_load(&server.connections), 1); /* all over one connection */
-    server_stop();
+    end();
 }
 
 static void test_bodies(void **state)
@@ -201,7 +84,7 @@ static void test_bodies(void **state)
     CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     assert_int_equal(call(&req, &resp, &err), 0);
     assert_non_null(strstr(server.last, "Content-Length: 10\r\n"));
     assert_null(strcasestr(server.last, "Expect:"));
@@ -228,7 +111,7 @@ static void test_bodies(void **state)
     req.body_len = 400;
     assert_int_equal(call(&req, &resp, &err), -1);
     assert_string_equal(err.code, "io");
-    server_stop();
+    end();
 }
 
 static ssize_t three_times(void *ctx, char *data, size_t size, struct err *err)
@@ -265,7 +148,7 @@ static void test_source(void **state)
     struct err err;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     assert_int_equal(call(&req, &resp, &err), 0);
     assert_non_null(strstr(server.last, "6\r\nabcdef\r\n6\r\nabcdef\r\n6\r\nabcdef\r\n0\r\n\r\n"));
     http_response_done(&resp);
@@ -276,7 +159,7 @@ static void test_source(void **state)
     req.source = broken;
     assert_int_equal(call(&req, &resp, &err), -1);
     assert_string_equal(err.code, "own");
-    server_stop();
+    end();
 }
 
 static int count_bytes(void *ctx, const char *data, size_t len, struct err *err)
@@ -309,7 +192,7 @@ static void test_sink(void **state)
     struct err err;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     assert_int_equal(call(&req, &resp, &err), 0);
     assert_int_equal(n, 4);
     assert_int_equal(resp.body.len, 0);
@@ -332,7 +215,7 @@ static void test_sink(void **state)
     assert_int_equal(call(&req, &resp, &err), -1);
     assert_string_equal(err.code, "too_large");
     assert_int_equal(err.class, ERR_PERMANENT);
-    server_stop();
+    end();
 }
 
 static void test_reset(void **state)
@@ -350,7 +233,7 @@ static void test_reset(void **state)
     struct err err;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     assert_int_equal(call(&req, &resp, &err), 0); /* repeated once, with the whole body */
     assert_string_equal(resp.body.data, "second");
     assert_string_equal(strstr(server.last, "\r\n\r\n") + 4, "body");
@@ -365,7 +248,7 @@ static void test_reset(void **state)
     assert_int_equal(call(&req, &resp, &err), -1); /* a body that was cut */
     assert_int_equal(err.class, ERR_TRANSIENT);
     assert_string_equal(err.code, "http_reset");
-    server_stop();
+    end();
 }
 
 static void *raise_flag(void *ctx)
@@ -388,7 +271,7 @@ static void test_silence(void **state)
     pthread_t thread;
 
     (void)state;
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     uint64_t start = clock_mono_ms();
     assert_int_equal(call(&req, &resp, &err), -1);
     assert_int_equal(err.class, ERR_TRANSIENT);
@@ -405,7 +288,7 @@ static void test_silence(void **state)
     assert_in_range(clock_mono_ms() - start, 150, 5000);
     assert_int_equal(call(&req, &resp, &err), -1); /* not even begun */
     assert_string_equal(err.code, "aborted");
-    server_stop();
+    end();
 }
 
 static void test_refused(void **state)
@@ -442,7 +325,7 @@ static void test_refused(void **state)
 
 static void test_bounds(void **state)
 {
-    CLEANUP(buf_done) struct buf answer = {.max = REQUEST_MAX};
+    CLEANUP(buf_done) struct buf answer = {.max = SCRIPTED_REQUEST_MAX};
     struct step steps[1] = {{.close = true}};
     struct http_request req = {.url = url};
     CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
@@ -458,7 +341,7 @@ static void test_bounds(void **state)
         assert_int_equal(buf_printf(&answer, NULL, "%0100d", i), 0);
     }
     steps[0].answer = answer.data;
-    server_start(steps, 1);
+    begin(steps, 1);
     assert_int_equal(call(&req, &resp, &err), 0);
     assert_int_equal(resp.status, 404);
     assert_int_equal(resp.body.len, HTTP_ERROR_BODY_MAX);
@@ -466,7 +349,7 @@ static void test_bounds(void **state)
     assert_true(resp.header_len <= HTTP_HEADER_BYTES_MAX);
     assert_non_null(http_header_get(&resp, "X-7"));
     assert_null(http_header_get(&resp, "X-59"));
-    server_stop();
+    end();
 }
 
 static void assert_wait(const char *value, int64_t want)
@@ -547,7 +430,7 @@ static void test_threads(void **state)
             .answer = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
             .close = true};
     }
-    server_start(steps, ARRAY_LEN(steps));
+    begin(steps, ARRAY_LEN(steps));
     for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, many_calls, NULL), 0);
     }
@@ -557,7 +440,7 @@ static void test_threads(void **state)
         assert_null(result);
     }
     assert_int_equal(atomic_load(&server.requests), 80);
-    server_stop();
+    end();
 }
 
 int main(void)
