@@ -204,6 +204,26 @@ void picture_close(struct picture *picture)
     free_cleanup(&picture->pixels);
 }
 
+/* Pixels alone: places and names in EXIF must not leak into previews, and the colours are sRGB by
+ * now. The saver's own "strip" would write EXIF again from its parsed fields. */
+static int bare_copy(VipsImage *image, VipsImage **ret)
+{
+    size_t size = 0;
+    void *pixels = vips_image_write_to_memory(image, &size);
+
+    if (!pixels) {
+        return -1;
+    }
+    *ret = vips_image_new_from_memory_copy(pixels, size, image->Xsize, image->Ysize, image->Bands,
+                                           image->BandFmt);
+    g_free(pixels);
+    if (!*ret) {
+        return -1;
+    }
+    (*ret)->Type = VIPS_INTERPRETATION_sRGB;
+    return 0;
+}
+
 /* Any colour space to three bands of 8-bit sRGB on white. */
 static int to_rgb(VipsImage *in, VipsImage **ret, struct err *err)
 {
@@ -228,8 +248,7 @@ static int to_rgb(VipsImage *in, VipsImage **ret, struct err *err)
         rc = flat->Bands >= 3 ? vips_extract_band(flat, &three, 0, "n", 3, NULL)
                               : vips_colourspace(flat, &three, VIPS_INTERPRETATION_sRGB, NULL);
     }
-    if (rc != 0 || vips_cast_uchar(three, &bytes, NULL) != 0 ||
-        !(*ret = vips_image_copy_memory(bytes))) {
+    if (rc != 0 || vips_cast_uchar(three, &bytes, NULL) != 0 || bare_copy(bytes, ret) != 0) {
         return err_from_vips(err, "the picture cannot be decoded");
     }
     return 0;

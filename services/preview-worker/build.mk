@@ -3,3 +3,7 @@ PROGRAMS += preview-worker-zygote
 preview-worker-zygote_SRCS := zygote.c render_page.c render_pdf.c render_image.c \
 	libcommon/picture/picture.c libcommon/picture/bmp.c
 preview-worker-zygote_PKGS := poppler-glib cairo fontconfig libwebp vips gmodule-2.0 jansson libseccomp
+
+PROGRAMS += office-zygote
+office-zygote_SRCS := office_zygote.c office_check.c office_folder.c office_samples.c
+office-zygote_PKGS := jansson libseccomp zlib

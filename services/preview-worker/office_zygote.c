@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -179,6 +180,18 @@ static void on_wake(void *data)
     (void)data;
 }
 
+/* LibreOffice tells its whole start on stderr. */
+static int silence(void)
+{
+    CLEANUP(fd_cleanup) int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    const int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    if (null >= 0) {
+        dup2(null, STDERR_FILENO);
+    }
+    return kept;
+}
+
 static int enter(int (*loop)(void *arg), void *arg, struct err *err)
 {
     typedef int (*preinit_fn)(const char *path, const char *profile, LibreOfficeKit **kit);
@@ -200,7 +213,14 @@ static int enter(int (*loop)(void *arg), void *arg, struct err *err)
         return err_set(err, ERR_FATAL, "internal", "LibreOffice is not installed: %.150s",
                        dlerror());
     }
-    if (preinit.preinit(OFFICE_PROGRAM, profile, &office.kit) != 0) {
+    CLEANUP(fd_cleanup) int stderr_fd = silence();
+    const int rc = preinit.preinit(OFFICE_PROGRAM, profile, &office.kit);
+
+    if (stderr_fd >= 0) {
+        dup2(stderr_fd, STDERR_FILENO);
+        fd_cleanup(&stderr_fd);
+    }
+    if (rc != 0) {
         return err_set(err, ERR_FATAL, "internal", "LibreOffice does not load");
     }
     office.kit = hook.hook(OFFICE_PROGRAM, profile);
@@ -238,6 +258,28 @@ static int err_from_load(const char *data, size_t len, struct err *err)
 
     return err_set(err, ERR_PERMANENT, "corrupt", "LibreOffice cannot read the document: %.120s",
                    why ? why : "no reason given");
+}
+
+/* The document as a file of the unit's own: the cage lets nothing else be opened by name. */
+static int copy_input(const char *path, const char *data, size_t len, struct err *err)
+{
+    struct rlimit limit;
+    CLEANUP(fd_cleanup) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < len) {
+        return err_set(err, ERR_PERMANENT, "file_too_large", "%zu bytes, at most %llu can be drawn",
+                       len, (unsigned long long)limit.rlim_cur);
+    }
+    while (fd >= 0 && len > 0) {
+        const ssize_t n = write(fd, data, len);
+
+        if (n <= 0) {
+            break;
+        }
+        data += n;
+        len -= (size_t)n;
+    }
+    return fd >= 0 && len == 0 ? 0 : err_from_errno(err, errno, "copying the document");
 }
 
 /* Maps the PDF for reading; kept until the child leaves. */
@@ -317,8 +359,9 @@ static int convert(struct jail_unit *unit, struct err *err)
     size_t len = 0;
     const char *pdf = NULL;
     size_t pdf_len = 0;
-    char input[64];
+    char input[300];
     char output[300];
+    char url[320];
 
     if (unit_map_input(unit, OFFICE_BYTES_MAX, &data, &len, err) != 0) {
         return -1;
@@ -331,16 +374,22 @@ static int convert(struct jail_unit *unit, struct err *err)
     if (office_check(file.bytes, len, &family, err) != 0) {
         return -1;
     }
-    snprintf(input, sizeof(input), "file:///proc/self/fd/%d", unit->input_fd);
+    snprintf(input, sizeof(input), "%s/in-%d", office.folder.tmp, (int)getpid());
+    snprintf(url, sizeof(url), "file://%s", input);
+    if (copy_input(input, data, len, err) != 0) {
+        return -1;
+    }
     snprintf(output, sizeof(output), "%s/out-%d.pdf", office.folder.tmp, (int)getpid());
-    LibreOfficeKitDocument *document = load(input);
+    LibreOfficeKitDocument *document = load(url);
 
     if (!document) {
+        unlink(input);
         return err_from_load(data, len, err);
     }
     const int rc = export_pdf(document, family, output, &pdf, &pdf_len, err);
 
     unlink(output);
+    unlink(input);
     if (rc != 0) {
         return -1;
     }
@@ -351,17 +400,14 @@ static const struct zygote_op ops[] = {
     {.name = "convert", .cage = CAGE_OFFICE, .run = convert},
 };
 
+/* The profile's folder is named before the cages are made, by warm(). */
 static const char *const read_paths[] = {
-    "/usr/lib/libreoffice",
-    "/etc/libreoffice",
-    "/usr/share/libreoffice",
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "/etc/fonts",
-    "/var/cache/fontconfig",
-    "/usr/lib/"
-    "x86_64-linux-gnu",
-    NULL,
+    office.folder.home,           "/usr/lib/libreoffice",
+    "/etc/libreoffice",           "/usr/share/libreoffice",
+    "/usr/share/fonts",           "/usr/local/share/fonts",
+    "/usr/share/fontconfig",      "/etc/fonts",
+    "/var/cache/fontconfig",      "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu", NULL,
 };
 
 int main(int argc, char **argv)

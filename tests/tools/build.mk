@@ -3,3 +3,7 @@
 PROGRAMS += textplain
 textplain_SRCS := textplain.c $(TEXT_PARSERS:%=services/text-extractor/%)
 textplain_PKGS := $(TEXT_PARSER_PKGS)
+# Runs an operation of a zygote by hand and shows its frames.
+PROGRAMS += jailrun
+jailrun_SRCS := jail_run.c
+jailrun_PKGS := $(COMMON_PKGS)
