@@ -220,6 +220,7 @@ export function Workspace({
 
     return (
         <main class="workspace">
+            <h1 class="sr-only">{dataset.name}</h1>
             <DropZone onFiles={addFiles} compact={!empty || Boolean(state || q)} name={dataset.name} />
             <UploadPanel uploader={uploader} />
             <div class="toolbar">
