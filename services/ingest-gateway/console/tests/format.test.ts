@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { restartFrom } from "../src/lib/api";
 import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/lib/columns";
 import { bytes, headline, pipelineSentence, reviewHint, value } from "../src/lib/format";
 import { messageOf, plainError, Problem } from "../src/lib/problem";
@@ -94,4 +95,13 @@ test("a quote is found across line breaks and never as a pattern", () => {
     assert.deepEqual(findQuote("x Total\n  (EUR) 9", "Total (EUR)"), [2, 15]);
     assert.equal(findQuote("abc", "a.c"), null);
     assert.equal(findQuote("abc", " "), null);
+});
+
+test("a cancelled file is run again from what was cancelled", () => {
+    const f = (main: string, preview: string, thumbnail: string, mime = "application/pdf") =>
+        ({ mime, pipelines: { main: { state: main }, preview: { state: preview }, thumbnail: { state: thumbnail } } }) as FileItem;
+    assert.deepEqual(restartFrom(f("cancelled", "cancelled", "cancelled")), ["text", "preview"]);
+    assert.deepEqual(restartFrom(f("cancelled", "done", "done")), ["text"]);
+    assert.deepEqual(restartFrom(f("cancelled", "cancelled", "cancelled", "image/png")), ["text", "preview", "thumbnail"]);
+    assert.deepEqual(restartFrom(f("cancelled", "done", "cancelled")), ["text", "thumbnail"]);
 });

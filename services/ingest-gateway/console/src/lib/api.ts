@@ -8,6 +8,7 @@ import type {
     FileItem,
     Page,
     PageWords,
+    PipelineName,
     PreviewPage,
     ProblemBody,
     RecordItem,
@@ -65,6 +66,23 @@ function query(params: Record<string, string | number | null | undefined>): stri
 }
 
 const enc = encodeURIComponent;
+
+/** From which stages a cancelled file is run again. */
+export function restartFrom(f: FileItem): string[] {
+    const cancelled = (p: PipelineName) => f.pipelines?.[p]?.state === "cancelled";
+    const stages: string[] = [];
+    if (cancelled("main")) {
+        stages.push("text");
+    }
+    if (cancelled("preview")) {
+        stages.push("preview");
+    }
+    // Of a document the thumbnail follows its preview; of a picture it stands alone.
+    if (cancelled("thumbnail") && (!cancelled("preview") || f.mime?.startsWith("image/"))) {
+        stages.push("thumbnail");
+    }
+    return stages.length > 0 ? stages : ["text"];
+}
 
 export class Api {
     readonly key: string;
@@ -210,8 +228,25 @@ export class Api {
         return `${BASE}/files/${enc(fileId)}/thumbnail${query({ size })}`;
     }
 
-    retry(fileId: string, from?: string): Promise<unknown> {
+    private retry(fileId: string, from?: string): Promise<{ retried?: number } | null> {
         return this.post(`${BASE}/files/${enc(fileId)}/retry`, from ? { from } : {});
+    }
+
+    /**
+     * Puts what failed to work again. What was cancelled has no unit left to repeat, so each
+     * cancelled pipeline is run anew; a re-run keeps those going that were started before it.
+     */
+    async restart(f: FileItem): Promise<void> {
+        if (f.state !== "cancelled") {
+            const answer = await this.retry(f.id);
+            if (answer?.retried === 0) {
+                await this.retry(f.id, "text");
+            }
+            return;
+        }
+        for (const from of restartFrom(f)) {
+            await this.retry(f.id, from);
+        }
     }
 
     retryMatching(datasetId: string, filter: Record<string, unknown>): Promise<unknown> {

@@ -13,6 +13,7 @@ const TOP_PAGE = 50;
 const MAX_TOP_PAGES = 6;
 const TICK_MS = 300;
 const SUMMARY_MS = 700;
+const STAGES_MS = 2500;
 const REST_MS = 3000;
 const AT_ONCE = 4;
 
@@ -408,6 +409,10 @@ export class DatasetStore {
         try {
             this.summary = await this.api.summary(this.dataset.id);
             this.emit();
+            // Counts by stage are up to two seconds old: look once more while anything moves.
+            if (isBusy(this.summary)) {
+                setTimeout(() => (this.summaryDirty = true), STAGES_MS);
+            }
         } catch {
             this.summaryDirty = true;
             this.rest();
@@ -426,6 +431,12 @@ export class DatasetStore {
             }
         });
     }
+}
+
+function isBusy(s: Summary): boolean {
+    return Object.values(s.stages ?? {}).some(
+        (n) => (n["pending"] ?? 0) + (n["running"] ?? 0) + (n["waiting"] ?? 0) > 0,
+    );
 }
 
 /** The counts by state with their sum, so that what is shown always adds up. */

@@ -5,7 +5,7 @@ import { useRef, useState } from "preact/hooks";
 import { type Api, uuid } from "../lib/api";
 import { checkColumns, type ColumnDraft, draft, pointerToKey, TEMPLATES, toColumn } from "../lib/columns";
 import { typeLabel } from "../lib/format";
-import { messageOf, Problem } from "../lib/problem";
+import { messageOf, plainError, Problem } from "../lib/problem";
 import { COLUMN_TYPES, type ColumnType, type Dataset } from "../lib/types";
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
@@ -69,7 +69,7 @@ export function DatasetForm({
                 for (const er of x.errors) {
                     const k = pointerToKey(columns, er.pointer ?? "");
                     if (k !== undefined && er.detail) {
-                        more.set(k, er.detail);
+                        more.set(k, plainError(er.detail));
                     }
                 }
                 setWrong(more);

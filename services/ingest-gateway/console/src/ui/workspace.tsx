@@ -151,6 +151,11 @@ export function Workspace({
         return f;
     };
 
+    const restart = async (id: string) => {
+        const known = store.watched?.id === id ? store.watched : store.list.byId.get(id);
+        await api.restart(known ?? (await api.file(id)));
+    };
+
     const removeNow = async (ids: string[]) => {
         try {
             await api.remove(dataset.id, ids);
@@ -193,7 +198,7 @@ export function Workspace({
     const actions: RowActions = {
         open: (f) => go({ dataset: dataset.id, file: f.id }),
         retry: async (ids) => {
-            report("sent to work again", ids.length, await forEachId(ids, (id) => api.retry(id)));
+            report("sent to work again", ids.length, await forEachId(ids, restart));
             store.touch(ids);
         },
         cancel: async (ids) => {
@@ -224,7 +229,7 @@ export function Workspace({
             <DropZone onFiles={addFiles} compact={!empty || Boolean(state || q)} name={dataset.name} />
             <UploadPanel uploader={uploader} />
             <div class="toolbar">
-                <StateFilter counts={counts} state={state} onState={setState} approximate={store.summary?.approximate === true} />
+                <StateFilter counts={counts} state={state} onState={setState} />
                 <span class="gap" />
                 <div class="field-with-icon search">
                     <Icon name="search" size={16} />
@@ -339,19 +344,17 @@ function StateFilter({
     counts,
     state,
     onState,
-    approximate,
 }: {
     counts: { total: number; byState: Record<string, number> };
     state: string;
     onState: (s: string) => void;
-    approximate: boolean;
 }) {
     const always = ["processing", "done", "failed"];
     const shown = FILE_STATES.filter((s) => always.includes(s) || s === state || (counts.byState[s] ?? 0) > 0);
     const chip = (id: string, label: string, n: number) => (
         <button key={id} type="button" class={`chip ${id || "all"}`} aria-pressed={state === id} onClick={() => onState(id)}>
             {id && <span class="dot" aria-hidden="true" />}
-            {label} <b>{approximate ? "≈ " : ""}{count(n)}</b>
+            {label} <b>{count(n)}</b>
         </button>
     );
     return (
@@ -366,10 +369,15 @@ function StateFilter({
 function StageStrip({ summary }: { summary: Summary | null }) {
     const parts: string[] = [];
     for (const [stage, n] of Object.entries(summary?.stages ?? {})) {
-        const running = (n["running"] ?? 0) + (n["waitingExt"] ?? 0);
-        const waiting = (n["pending"] ?? 0) + (n["dispatched"] ?? 0) + (n["waiting"] ?? 0);
-        if (running + waiting > 0) {
-            const bits = [running > 0 ? `${count(running)} running` : "", waiting > 0 ? `${count(waiting)} waiting` : ""];
+        const running = n["running"] ?? 0;
+        const waiting = n["pending"] ?? 0;
+        const outside = n["waiting"] ?? 0;
+        if (running + waiting + outside > 0) {
+            const bits = [
+                running > 0 ? `${count(running)} running` : "",
+                outside > 0 ? `${count(outside)} at a provider` : "",
+                waiting > 0 ? `${count(waiting)} waiting` : "",
+            ];
             parts.push(`${STAGE_LABEL[stage] ?? stage}: ${bits.filter(Boolean).join(", ")}`);
         }
     }
