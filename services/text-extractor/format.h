@@ -119,6 +119,9 @@ void text_clean(struct buf *text);
 /* Converts len bytes with one named converter; -1 without touching text if the name is unknown. */
 int text_convert(const char *charset, const char *data, size_t len, struct buf *text,
                  struct err *err) WARN_UNUSED;
+/* UTF-16 or UTF-32, with a mark or without, else NULL; *ret_skip: bytes of the mark (UTF-8's too).
+ */
+const char *text_wide_charset(const char *data, size_t len, size_t *ret_skip);
 bool text_charset_known(const char *charset);
 bool text_is_utf8(const char *data, size_t len);
 /* One code point from valid or invalid UTF-8: its length in *ret_len (1..4), U+FFFD if broken. */
@@ -147,9 +150,9 @@ int format_package(const struct text_input *in, struct text_out *out, struct err
 int format_image(const struct text_input *in, struct text_out *out, struct err *err) WARN_UNUSED;
 int format_ole2(const struct text_input *in, struct text_out *out, struct err *err) WARN_UNUSED;
 
-/* HTML that is UTF-8 already (mail bodies, books). */
-int format_html_utf8(const char *data, size_t len, struct text_out *out,
-                     struct err *err) WARN_UNUSED;
+/* HTML in some charset (NULL: as it says itself or by detection). */
+int format_html_bytes(const char *data, size_t len, const char *charset, struct text_out *out,
+                      struct err *err) WARN_UNUSED;
 
 /* Keeps one trusted PDF open, as its library drops its tables with the last document. */
 int format_pdf_warm(struct err *err) WARN_UNUSED;

@@ -74,7 +74,7 @@ static void unescape(char *s)
 
 static int chapter_read(struct epub *epub, const char *href, struct err *err)
 {
-    CLEANUP(buf_done) struct buf bytes;
+    CLEANUP(buf_done) struct buf bytes = {0};
     struct text_input in = {.fd = -1, .name = "", .kind = FILE_HTML};
     const char *slash = strrchr(epub->opf, '/');
     char name[2 * REL_TARGET_MAX];

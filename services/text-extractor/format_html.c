@@ -172,7 +172,7 @@ static void on_text(void *ctx, const xmlChar *s, int len)
     }
 }
 
-int format_html_utf8(const char *data, size_t len, struct text_out *out, struct err *err)
+static int parse_utf8(const char *data, size_t len, struct text_out *out, struct err *err)
 {
     struct html html = {.flow = {.out = out}, .err = err};
     htmlParserCtxtPtr parser;
@@ -225,16 +225,24 @@ static const char *meta_charset(const char *data, size_t len, char *buf, size_t 
     return NULL;
 }
 
-int format_html(const struct text_input *in, struct text_out *out, struct err *err)
+int format_html_bytes(const char *data, size_t len, const char *charset, struct text_out *out,
+                      struct err *err)
 {
-    CLEANUP(buf_done) struct buf text;
+    CLEANUP(buf_done) struct buf text = {0};
     char name[41];
 
     buf_init(&text, TEXT_INPUT_MAX);
-    if (text_decode(in->data, in->len, meta_charset(in->data, in->len, name, sizeof(name)), &text,
-                    NULL, err)) {
+    if (!charset) {
+        charset = meta_charset(data, len, name, sizeof(name));
+    }
+    if (text_decode(data, len, charset, &text, NULL, err)) {
         return -1;
     }
     text_clean(&text);
-    return format_html_utf8(text.data ? text.data : "", text.len, out, err);
+    return parse_utf8(text.data ? text.data : "", text.len, out, err);
+}
+
+int format_html(const struct text_input *in, struct text_out *out, struct err *err)
+{
+    return format_html_bytes(in->data, in->len, NULL, out, err);
 }

@@ -50,7 +50,7 @@ static enum file_kind ooxml_kind(struct package *pkg, const char *part, char *re
 static enum file_kind odf_kind(struct package *pkg)
 {
     struct filetype type;
-    CLEANUP(buf_done) struct buf mime;
+    CLEANUP(buf_done) struct buf mime = {0};
     struct err ignored = ERR_INIT;
     char head[256] = "PK\x03\x04";
     size_t n;
@@ -74,7 +74,7 @@ static enum file_kind odf_kind(struct package *pkg)
 
 static int odf_encrypted(struct package *pkg, struct err *err)
 {
-    CLEANUP(buf_done) struct buf manifest;
+    CLEANUP(buf_done) struct buf manifest = {0};
 
     buf_init(&manifest, 4U << 20);
     if (package_find(pkg, "META-INF/manifest.xml") < 0) {

@@ -171,7 +171,7 @@ static bool page_needs_ocr(PopplerPage *page, const struct pdf_text *text)
 static int page_read(PopplerDocument *doc, int number, struct text_out *out, struct err *err)
 {
     CLEANUP(page_cleanup) PopplerPage *page = poppler_document_get_page(doc, number);
-    CLEANUP(pdf_text_done) struct pdf_text text;
+    CLEANUP(pdf_text_done) struct pdf_text text = {0};
     struct text_page done = {.text = ""};
     double width = 0.0;
     double height = 0.0;

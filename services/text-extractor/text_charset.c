@@ -272,6 +272,16 @@ static bool mostly_utf8(const char *p, size_t len)
     return bad == 0 || good >= 20 * bad;
 }
 
+const char *text_wide_charset(const char *data, size_t len, size_t *ret_skip)
+{
+    const char *name = byte_order_mark(data, len, ret_skip);
+
+    if (name) {
+        return strncmp(name, "UTF-8", 5) ? name : NULL;
+    }
+    return wide_without_mark(data, len);
+}
+
 static const char *choose(const char *data, size_t len, const char *charset, size_t *ret_skip)
 {
     const char *name = byte_order_mark(data, len, ret_skip);

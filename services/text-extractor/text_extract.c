@@ -23,6 +23,7 @@ static const struct format formats[] = {
     {FILE_ODT, "package", format_package},  {FILE_ODS, "package", format_package},
     {FILE_ODP, "package", format_package},  {FILE_EPUB, "package", format_package},
     {FILE_ZIP, "package", format_package},  {FILE_OLE2, "ole2", format_ole2},
+    {FILE_RTF, "rtf", format_rtf},          {FILE_EML, "mail", format_mail},
     {FILE_JPEG, "image", format_image},     {FILE_PNG, "image", format_image},
     {FILE_TIFF, "image", format_image},     {FILE_WEBP, "image", format_image},
     {FILE_GIF, "image", format_image},      {FILE_BMP, "image", format_image},

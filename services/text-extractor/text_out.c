@@ -150,7 +150,7 @@ bool text_drop_repeat(struct text_out *out, size_t seen, size_t from)
 static int words_write(struct text_out *out, const struct text_page *page, uint32_t number,
                        struct err *err)
 {
-    CLEANUP(buf_done) struct buf line;
+    CLEANUP(buf_done) struct buf line = {0};
 
     buf_init(&line, TEXT_TOTAL_MAX);
     if (buf_printf(&line, err, "{\"page\":%u,\"width\":%.2f,\"height\":%.2f,\"words\":[", number,
@@ -298,7 +298,7 @@ int text_finish(struct text_out *out, struct err *err)
 /* A string for the frame's header: valid UTF-8, bounded, without control characters. */
 static json_t *clean_string(const char *s, size_t max)
 {
-    CLEANUP(buf_done) struct buf text;
+    CLEANUP(buf_done) struct buf text = {0};
     struct err err = ERR_INIT;
 
     buf_init(&text, max + 8);
