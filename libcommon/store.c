@@ -332,8 +332,9 @@ int store_put_fd(struct store *store, const char *key, int fd, uint64_t size,
     return store_put_source(store, key, &source, content_type, etag, err);
 }
 
-int store_get_cb(struct store *store, const char *key, struct store_range range, uint64_t max,
-                 store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err)
+static int get(struct store *store, const char *key, struct store_range range, uint64_t max,
+               unsigned timeout_ms, store_sink_fn sink, void *ctx, uint64_t *ret_bytes,
+               struct err *err)
 {
     uint64_t bytes = 0;
 
@@ -344,13 +345,19 @@ int store_get_cb(struct store *store, const char *key, struct store_range range,
         return err_set(err, ERR_PERMANENT, "too_large", "more than %llu bytes asked for",
                        (unsigned long long)max);
     }
-    if (store->ops->get(store, key, range, max, sink, ctx, &bytes, err) < 0) {
+    if (store->ops->get(store, key, range, max, timeout_ms, sink, ctx, &bytes, err) < 0) {
         return -1;
     }
     if (ret_bytes) {
         *ret_bytes = bytes;
     }
     return 0;
+}
+
+int store_get_cb(struct store *store, const char *key, struct store_range range, uint64_t max,
+                 store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err)
+{
+    return get(store, key, range, max, TIMEOUT_MAX_MS, sink, ctx, ret_bytes, err);
 }
 
 static int sink_to_buf(void *ctx, const char *data, size_t len, struct err *err)
@@ -363,7 +370,8 @@ int store_get_mem(struct store *store, const char *key, struct store_range range
 {
     CLEANUP(buf_done) struct buf buf = {.max = max};
 
-    if (store_get_cb(store, key, range, max, sink_to_buf, &buf, NULL, err) < 0) {
+    unsigned timeout_ms = store_timeout(store, range.length ? range.length : max);
+    if (get(store, key, range, max, timeout_ms, sink_to_buf, &buf, NULL, err) < 0) {
         return -1;
     }
     *ret_buf = buf;
@@ -392,7 +400,9 @@ static int sink_to_fd(void *ctx, const char *data, size_t len, struct err *err)
 int store_get_fd(struct store *store, const char *key, struct store_range range, int fd,
                  uint64_t max, uint64_t *ret_bytes, struct err *err)
 {
-    return store_get_cb(store, key, range, max, sink_to_fd, &fd, ret_bytes, err);
+    unsigned timeout_ms = store_timeout(store, range.length ? range.length : max);
+
+    return get(store, key, range, max, timeout_ms, sink_to_fd, &fd, ret_bytes, err);
 }
 
 int store_head(struct store *store, const char *key, struct store_info *ret_info, struct err *err)

@@ -91,7 +91,8 @@ int store_get_mem(struct store *store, const char *key, struct store_range range
 /* Writes at fd's position. After an error fd holds a part; truncating is the caller's. */
 int store_get_fd(struct store *store, const char *key, struct store_range range, int fd,
                  uint64_t max, uint64_t *ret_bytes, struct err *err) WARN_UNUSED;
-/* Bytes as they come; -1 from the sink ends the call with the error the sink set. */
+/* Bytes as they come; -1 from the sink ends the call with the error the sink set. A sink may take
+ * its time (a slow reader of a download): only a store that stalls is given up. */
 typedef int (*store_sink_fn)(void *ctx, const char *data, size_t len, struct err *err);
 int store_get_cb(struct store *store, const char *key, struct store_range range, uint64_t max,
                  store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err) WARN_UNUSED;

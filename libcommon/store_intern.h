@@ -51,7 +51,8 @@ struct store_ops {
     int (*put)(struct store *store, const char *key, const struct store_source *source,
                const char *content_type, char ret_etag[80], struct err *err);
     int (*get)(struct store *store, const char *key, struct store_range range, uint64_t max,
-               store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err);
+               unsigned timeout_ms, store_sink_fn sink, void *ctx, uint64_t *ret_bytes,
+               struct err *err);
     int (*head)(struct store *store, const char *key, struct store_info *ret_info, struct err *err);
     int (*remove)(struct store *store, const char *key, struct err *err);
     int (*list)(struct store *store, const char *prefix, const char *token, unsigned max,

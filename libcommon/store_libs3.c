@@ -110,11 +110,12 @@ static void libs3_close(struct store *store)
     (void)store; /* libs3 stays initialised: it is once for the process */
 }
 
-static int call_begin(struct call *call, const struct store *store, uint64_t bytes, struct err *err)
+static int call_begin(struct call *call, const struct store *store, unsigned timeout_ms,
+                      struct err *err)
 {
     *call = (struct call){.store = store, .status = S3StatusInternalError};
     call->info.mtime_ms = -1;
-    call->deadline = clock_mono_ms() + store_timeout(store, bytes);
+    call->deadline = clock_mono_ms() + timeout_ms;
     if (store->abort && atomic_load(store->abort)) {
         return err_set(err, ERR_TRANSIENT, "aborted", "the call was cancelled");
     }
@@ -263,7 +264,7 @@ static int libs3_ping(struct store *store, struct err *err)
     S3BucketContext bucket = make_bucket(store);
     struct call call;
 
-    if (call_begin(&call, store, 0, err) < 0) {
+    if (call_begin(&call, store, store->timeout_ms, err) < 0) {
         return -1;
     }
     S3_list_bucket(&bucket, NULL, NULL, NULL, 1, call.context, &handler, &call);
@@ -281,7 +282,7 @@ static int libs3_bucket_create(struct store *store, struct err *err)
     struct call call;
     const char *region = strcmp(store->region, "us-east-1") == 0 ? NULL : store->region;
 
-    if (call_begin(&call, store, 0, err) < 0) {
+    if (call_begin(&call, store, store->timeout_ms, err) < 0) {
         return -1;
     }
     S3_create_bucket(store->tls ? S3ProtocolHTTPS : S3ProtocolHTTP, store->access_key,
@@ -321,7 +322,7 @@ static int libs3_head(struct store *store, const char *key, struct store_info *r
     S3BucketContext bucket = make_bucket(store);
     struct call call;
 
-    if (call_begin(&call, store, 0, err) < 0) {
+    if (call_begin(&call, store, store->timeout_ms, err) < 0) {
         return -1;
     }
     S3_head_object(&bucket, key, call.context, &response_handler, &call);
@@ -395,7 +396,8 @@ static int libs3_put(struct store *store, const char *key, const struct store_so
             return err_set(err, ERR_UNKNOWN, "hash_mismatch", "the file is not what was said");
         }
     }
-    if (source_md5(source, md5, err) < 0 || call_begin(&call, store, source->len, err) < 0) {
+    if (source_md5(source, md5, err) < 0 ||
+        call_begin(&call, store, store_timeout(store, source->len), err) < 0) {
         return -1;
     }
     call.source = source;
@@ -426,7 +428,8 @@ static int libs3_put(struct store *store, const char *key, const struct store_so
 }
 
 static int libs3_get(struct store *store, const char *key, struct store_range range, uint64_t max,
-                     store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err)
+                     unsigned timeout_ms, store_sink_fn sink, void *ctx, uint64_t *ret_bytes,
+                     struct err *err)
 {
     static const S3GetObjectHandler handler = {
         .responseHandler = {.propertiesCallback = on_properties, .completeCallback = on_complete},
@@ -436,7 +439,7 @@ static int libs3_get(struct store *store, const char *key, struct store_range ra
     S3BucketContext bucket = make_bucket(store);
     struct call call;
 
-    if (call_begin(&call, store, range.length ? range.length : max, err) < 0) {
+    if (call_begin(&call, store, timeout_ms, err) < 0) {
         return -1;
     }
     call.sink = sink;
@@ -459,7 +462,7 @@ static int libs3_remove(struct store *store, const char *key, struct err *err)
     S3BucketContext bucket = make_bucket(store);
     struct call call;
 
-    if (call_begin(&call, store, 0, err) < 0) {
+    if (call_begin(&call, store, store->timeout_ms, err) < 0) {
         return -1;
     }
     S3_delete_object(&bucket, key, call.context, &response_handler, &call);
@@ -502,7 +505,7 @@ static int libs3_list(struct store *store, const char *prefix, const char *token
     struct call call;
     char *next = NULL;
 
-    if (call_begin(&call, store, 0, err) < 0) {
+    if (call_begin(&call, store, store->timeout_ms, err) < 0) {
         return -1;
     }
     call.list_fn = fn;

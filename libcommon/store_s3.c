@@ -396,11 +396,11 @@ static int check_range(const struct http_response *resp, struct store_range rang
 }
 
 static int s3_get(struct store *store, const char *key, struct store_range range, uint64_t max,
-                  store_sink_fn sink, void *ctx, uint64_t *ret_bytes, struct err *err)
+                  unsigned timeout_ms, store_sink_fn sink, void *ctx, uint64_t *ret_bytes,
+                  struct err *err)
 {
     CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
     bool part = range.offset > 0 || range.length > 0;
-    uint64_t expected = range.length ? range.length : max;
     char text[64];
     struct s3_call call = {
         .method = "GET",
@@ -408,7 +408,7 @@ static int s3_get(struct store *store, const char *key, struct store_range range
         .sink = sink,
         .sink_ctx = ctx,
         .max_response = max ? max : 1,
-        .timeout_ms = 0,
+        .timeout_ms = timeout_ms,
     };
 
     if (part) {
@@ -420,7 +420,6 @@ static int s3_get(struct store *store, const char *key, struct store_range range
         }
         call.range = text;
     }
-    call.timeout_ms = store_timeout(store, expected);
     if (s3_call(store, &call, &resp, NULL, err) < 0) {
         return -1;
     }
