@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { restartFrom } from "../src/lib/api";
 import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/lib/columns";
-import { bytes, headline, pipelineSentence, reviewHint, value } from "../src/lib/format";
+import { bytes, headline, pipelineSentence, reviewHint, timelineDetail, timelineTitle, value } from "../src/lib/format";
 import { messageOf, plainError, Problem } from "../src/lib/problem";
 import { countsOf } from "../src/lib/store";
 import { findQuote, placeWords } from "../src/lib/textlayer";
@@ -104,4 +104,17 @@ test("a cancelled file is run again from what was cancelled", () => {
     assert.deepEqual(restartFrom(f("cancelled", "done", "done")), ["text"]);
     assert.deepEqual(restartFrom(f("cancelled", "cancelled", "cancelled", "image/png")), ["text", "preview", "thumbnail"]);
     assert.deepEqual(restartFrom(f("cancelled", "done", "cancelled")), ["text", "thumbnail"]);
+});
+
+test("the timeline reads as sentences", () => {
+    const at = "2026-01-01T00:00:00Z";
+    const run = { at, kind: "file_updated", stage: "text", detail: { datasetId: "d", state: "running", unit: 0, attempt: 1, worker: "text-1" } };
+    assert.deepEqual(timelineTitle(run), { text: "Reading text: started", bad: false });
+    assert.equal(timelineDetail(run), "worker text-1");
+    const fail = { at, kind: "file_updated", stage: "ocr", detail: { state: "failed", unit: 2, attempt: 3, error: { code: "encrypted" } } };
+    assert.deepEqual(timelineTitle(fail), { text: "Reading pictures of text: failed", bad: true });
+    assert.equal(timelineDetail(fail), "part 2 · attempt 3 · The file is protected by a password.");
+    assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "done", final: true } }).text, "File done");
+    assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "cancelled", action: "cancel" } }).text, "Cancelled on request");
+    assert.equal(timelineDetail({ at, kind: "file_updated", stage: "text", detail: { reason: "worker_lost" } }), "reason worker lost");
 });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: numbers, times, stages and values as a person reads them. Pure functions only.
 import { plainError } from "./problem";
-import type { Cell, Column, FileItem, FileState, Pipeline, PipelineName } from "./types";
+import type { Cell, Column, FileItem, FileState, Pipeline, PipelineName, TimelineItem } from "./types";
 
 export function bytes(n: number | null | undefined): string {
     if (n === null || n === undefined || !Number.isFinite(n)) {
@@ -241,9 +241,86 @@ const KIND_WORDS: Record<string, string> = {
     progress: "Progress",
     record_updated: "Record written",
     batch_updated: "Batch changed",
-    dead_letter: "Gave up on a unit of work",
+    dead_letter: "Given up",
 };
 
-export function kindLabel(kind: string): string {
-    return KIND_WORDS[kind] ?? kind.replace(/_/g, " ");
+const ACTION_WORDS: Record<string, string> = {
+    retry: "Retry asked for",
+    rerun: "Run again",
+    cancel: "Cancelled on request",
+};
+
+const STEP_WORDS: Record<string, string> = {
+    waiting: "waiting again",
+    pending: "waiting",
+    dispatched: "handed out",
+    running: "started",
+    done: "done",
+    failed: "failed",
+    cancelled: "cancelled",
+    skipped: "not needed",
+};
+
+/** What happened, in a few words, and whether it was bad news. */
+export function timelineTitle(t: TimelineItem): { text: string; bad: boolean } {
+    const d = t.detail ?? {};
+    const state = typeof d["state"] === "string" ? d["state"] : "";
+    const action = typeof d["action"] === "string" ? d["action"] : "";
+    const bad = state === "failed" || t.kind === "dead_letter" || Boolean(d["error"]);
+    if (t.kind === "file_created") {
+        return { text: "File accepted", bad: false };
+    }
+    if (action) {
+        return { text: ACTION_WORDS[action] ?? action, bad: false };
+    }
+    if (d["final"] === true) {
+        return { text: `File ${(STATE_LABEL[state as FileState] ?? state).toLowerCase()}`, bad: state === "failed" };
+    }
+    const stage = stageLabel(t.stage);
+    if (stage) {
+        const step = STEP_WORDS[state] ?? state;
+        const kind = KIND_WORDS[t.kind] ?? t.kind.replace(/_/g, " ");
+        if (t.kind === "record_updated" || t.kind === "dead_letter") {
+            return { text: `${stage}: ${kind.toLowerCase()}`, bad };
+        }
+        return { text: step ? `${stage}: ${step}` : `${stage}: ${kind.toLowerCase()}`, bad };
+    }
+    return { text: KIND_WORDS[t.kind] ?? t.kind.replace(/_/g, " "), bad };
+}
+
+/** Said by the title, or of no use to a reader. */
+const SILENT = new Set(["datasetId", "batchId", "fileId", "userId", "state", "action", "final", "ends", "name"]);
+
+export function timelineDetail(t: TimelineItem): string {
+    const parts: string[] = [];
+    for (const [k, v] of Object.entries(t.detail ?? {})) {
+        if (SILENT.has(k) || v === null || v === undefined || v === "") {
+            continue;
+        }
+        if (k === "error") {
+            parts.push(plainError(v as { code?: string; detail?: string }));
+        } else if (k === "unit") {
+            if (v !== 0) {
+                parts.push(`part ${String(v)}`);
+            }
+        } else if (k === "attempt" || k === "attempts") {
+            if (v !== 1) {
+                parts.push(`attempt ${String(v)}`);
+            }
+        } else if (k === "units") {
+            parts.push(`split into ${String(v)} parts`);
+        } else if (typeof v === "object") {
+            const inner = Object.entries(v as object).filter(([, x]) => x !== null && typeof x !== "object");
+            parts.push(...inner.map(([n, x]) => `${words(n)} ${String(x)}`));
+        } else {
+            parts.push(`${words(k)} ${words(String(v))}`);
+        }
+    }
+    return parts.join(" · ");
+}
+
+function words(camel: string): string {
+    return /^[A-Za-z_]+$/.test(camel)
+        ? camel.replace(/([a-z])([A-Z])/g, "$1 $2").replace(/_/g, " ").toLowerCase()
+        : camel;
 }

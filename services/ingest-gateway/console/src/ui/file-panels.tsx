@@ -3,7 +3,7 @@
 // timeline, and what is known about the file.
 import { useEffect, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
-import { bytes, count, kindLabel, percent, pipelineSentence, plural, reviewHint, stageLabel, time, value } from "../lib/format";
+import { bytes, count, percent, pipelineSentence, plural, reviewHint, time, timelineDetail, timelineTitle, value } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { RecordEntry } from "../lib/store";
 import { findQuote, validBox } from "../lib/textlayer";
@@ -288,18 +288,6 @@ export function TextPanel({
     );
 }
 
-function detailText(detail: Record<string, unknown> | null | undefined): string {
-    const parts: string[] = [];
-    for (const [k, v] of Object.entries(detail ?? {})) {
-        if (v === null || v === undefined || v === "" || typeof v === "object") {
-            continue;
-        }
-        const name = k.replace(/([A-Z])/g, " $1").replace(/_/g, " ").toLowerCase();
-        parts.push(`${name} ${String(v)}`);
-    }
-    return parts.join(" · ");
-}
-
 export function TimelinePanel({ api, file }: { api: Api; file: FileItem }) {
     const [items, setItems] = useState<TimelineItem[] | null>(null);
     const [error, setError] = useState("");
@@ -322,16 +310,15 @@ export function TimelinePanel({ api, file }: { api: Api; file: FileItem }) {
         <ol class="timeline">
             {items.map((t, i) => {
                 const ms = Date.parse(t.at) - first;
+                const title = timelineTitle(t);
+                const detail = timelineDetail(t);
                 return (
                     <li key={i}>
                         <time dateTime={t.at} title={time(t.at)}>
                             {i === 0 || !Number.isFinite(ms) ? time(t.at) : `+${(ms / 1000).toFixed(ms < 10_000 ? 2 : 0)} s`}
                         </time>
-                        <span class="timeline-what">
-                            {kindLabel(t.kind)}
-                            {t.stage && <span class="muted"> – {stageLabel(t.stage)}</span>}
-                        </span>
-                        <span class="timeline-detail">{detailText(t.detail)}</span>
+                        <span class={title.bad ? "timeline-what bad" : "timeline-what"}>{title.text}</span>
+                        {detail && <span class="timeline-detail">{detail}</span>}
                     </li>
                 );
             })}
