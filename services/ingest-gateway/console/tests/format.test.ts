@@ -6,7 +6,7 @@ import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/
 import { bytes, headline, pipelineSentence, reviewHint, timelineDetail, timelineTitle, value } from "../src/lib/format";
 import { messageOf, plainError, Problem } from "../src/lib/problem";
 import { countsOf } from "../src/lib/store";
-import { findQuote, placeWords } from "../src/lib/textlayer";
+import { evidenceIn, findQuote, placeWords } from "../src/lib/textlayer";
 import type { FileItem } from "../src/lib/types";
 
 test("sizes are short", () => {
@@ -117,4 +117,13 @@ test("the timeline reads as sentences", () => {
     assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "done", final: true } }).text, "File done");
     assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "cancelled", action: "cancel" } }).text, "Cancelled on request");
     assert.equal(timelineDetail({ at, kind: "file_updated", stage: "text", detail: { reason: "worker_lost" } }), "reason worker lost");
+});
+
+test("evidence is the span when it agrees with the quote", () => {
+    const text = "\u{1F600} Total 9 and Total 9";
+    assert.deepEqual(evidenceIn(text, "Total 9", [14, 21]), [15, 22]);
+    assert.deepEqual(evidenceIn(text, "Total 9", [14, 99]), [3, 10]);
+    assert.deepEqual(evidenceIn(text, "Total 9", null), [3, 10]);
+    assert.deepEqual(evidenceIn(text, "the line: Total 9 and", [2, 9]), [3, 10]);
+    assert.equal(evidenceIn(text, "", null), null);
 });

@@ -69,3 +69,39 @@ export function findQuote(text: string, quote: string): [number, number] | null 
     const m = new RegExp(pattern, "u").exec(text) ?? new RegExp(pattern, "iu").exec(text);
     return m ? [m.index, m.index + m[0].length] : null;
 }
+
+/** The UTF-16 index of the n-th code point, or null if the text is shorter. */
+function indexOfPoint(text: string, n: number): number | null {
+    let i = 0;
+    for (let k = 0; k < n; k++) {
+        if (i >= text.length) {
+            return null;
+        }
+        i += (text.codePointAt(i) ?? 0) > 0xffff ? 2 : 1;
+    }
+    return i;
+}
+
+/**
+ * The part of a page's text that proves a value: the span, which counts code points, if it agrees
+ * with the quote, else the first place where the quote stands.
+ */
+export function evidenceIn(
+    text: string,
+    quote: string,
+    span: readonly [number, number] | null | undefined,
+): [number, number] | null {
+    const flat = (s: string) => s.replace(/\s+/g, " ").trim();
+    if (span && span[0] >= 0 && span[1] > span[0]) {
+        const a = indexOfPoint(text, span[0]);
+        const b = indexOfPoint(text, span[1]);
+        if (a !== null && b !== null) {
+            const there = flat(text.slice(a, b));
+            const said = flat(quote);
+            if (there && (!said || there.includes(said) || said.includes(there))) {
+                return [a, b];
+            }
+        }
+    }
+    return findQuote(text, quote);
+}

@@ -82,6 +82,9 @@ export function FileDialog({
         const c = citationOf(cell, ++token.current);
         setCitation(c);
         setPage(c.page);
+        if (c.boxes.length === 0 || !f?.artifacts?.preview) {
+            setTab("text"); // nothing to point at on a picture of the page
+        }
     };
 
     const onKey = (e: KeyboardEvent) => {

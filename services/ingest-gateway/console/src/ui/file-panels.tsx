@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: the panels beside the pages: record values with their evidence, text page by page, the
 // timeline, and what is known about the file.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
 import { bytes, count, percent, pipelineSentence, plural, reviewHint, time, timelineDetail, timelineTitle, value } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { RecordEntry } from "../lib/store";
-import { findQuote, validBox } from "../lib/textlayer";
+import { evidenceIn, validBox } from "../lib/textlayer";
 import type { Cell, Column, FileItem, RecordItem, TextPage, TimelineItem } from "../lib/types";
 import { Icon, Spinner } from "./icons";
 import type { Citation } from "./pages-view";
@@ -206,6 +206,7 @@ export function TextPanel({
 }) {
     const [pages, setPages] = useState<TextPage[] | null>(null);
     const [text, setText] = useState<{ page: number; text: string } | null>(null);
+    const marked = useRef<HTMLElement>(null);
     const [error, setError] = useState("");
     const has = Boolean(file.artifacts?.text);
     const version = `${file.version ?? 0}:${file.generation ?? 0}:${file.artifacts?.text?.chars ?? 0}`;
@@ -237,6 +238,10 @@ export function TextPanel({
         return () => abort.abort();
     }, [pages, shown]);
 
+    useEffect(() => {
+        marked.current?.scrollIntoView({ block: "nearest" });
+    }, [citation, text]);
+
     if (error) {
         return <p class="error-text" role="alert">{error}</p>;
     }
@@ -250,7 +255,7 @@ export function TextPanel({
     const info = pages?.find((p) => p.page === shown);
     const at = numbers.indexOf(shown);
     const body = text?.page === shown ? text.text : null;
-    const mark = body !== null && citation?.page === shown && citation.quote ? findQuote(body, citation.quote) : null;
+    const mark = body !== null && citation?.page === shown ? evidenceIn(body, citation.quote, citation.span) : null;
     return (
         <div class="text-panel">
             <div class="text-bar">
@@ -276,7 +281,7 @@ export function TextPanel({
                     {mark ? (
                         <>
                             {body.slice(0, mark[0])}
-                            <mark>{body.slice(mark[0], mark[1])}</mark>
+                            <mark ref={marked}>{body.slice(mark[0], mark[1])}</mark>
                             {body.slice(mark[1])}
                         </>
                     ) : (
@@ -362,6 +367,7 @@ export function citationOf(cell: Cell, token: number): Citation {
         page: cell.page ?? 1,
         boxes: (cell.boxes ?? []).filter(validBox),
         quote: cell.quote ?? "",
+        span: cell.span ?? null,
         token,
     };
 }

@@ -14,6 +14,7 @@ export interface Citation {
     page: number;
     boxes: Box[];
     quote: string;
+    span: [number, number] | null;
     /** Changes with every click, so that the same citation can be shown again. */
     token: number;
 }
