@@ -21,11 +21,13 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define HELLO_WAIT_MS 30000U
 #define SEND_WAIT_S 30
 #define RESTART_PAUSE_MS 1000U
+#define STOP_GRACE_MS 1000U
 #define ENV_MAX 24
 
 static const struct jail_limits builtin_limits = {
@@ -137,13 +139,24 @@ static int wait_hello(int sock, const char *path, struct jail_hello *ret_hello, 
     return 0;
 }
 
-/* Kills and reaps the zygote, if any. Lock held. */
-static void stop_zygote(struct jail *jail)
+/* Ends and reaps the zygote, if any. Lock held. The end of its socket tells it to leave, which may
+ * take grace_ms (it has temporary folders to remove); then it is killed. */
+static void stop_zygote(struct jail *jail, uint64_t grace_ms)
 {
+    const struct timespec nap = {.tv_nsec = 5000000};
+    uint64_t start = clock_mono_ms();
+    pid_t rc = 0;
+
     fd_cleanup(&jail->sock);
     if (jail->pid > 0) {
-        kill(jail->pid, SIGKILL);
-        while (waitpid(jail->pid, NULL, 0) < 0 && errno == EINTR) {
+        while ((rc = waitpid(jail->pid, NULL, WNOHANG)) == 0 &&
+               clock_mono_ms() - start < grace_ms) {
+            nanosleep(&nap, NULL);
+        }
+        if (rc == 0) {
+            kill(jail->pid, SIGKILL);
+            while (waitpid(jail->pid, NULL, 0) < 0 && errno == EINTR) {
+            }
         }
     }
     jail->pid = 0;
@@ -186,7 +199,7 @@ static int start_zygote(struct jail *jail, bool tied, struct err *err)
     fd_cleanup(&theirs);
     jail->pid = pid;
     if (wait_hello(ours, jail->path, &hello, err) < 0) {
-        stop_zygote(jail);
+        stop_zygote(jail, 0);
         return -1;
     }
     jail->sock = ours;
@@ -208,7 +221,7 @@ static int restart_zygote(struct jail *jail, uint64_t generation, struct err *er
     if (jail->failed_at_ms && clock_mono_ms() - jail->failed_at_ms < RESTART_PAUSE_MS) {
         return err_set(err, ERR_TRANSIENT, "jail_restarted", "the zygote does not start");
     }
-    stop_zygote(jail);
+    stop_zygote(jail, 0);
     if (start_zygote(jail, false, &why) < 0) {
         jail->failed_at_ms = clock_mono_ms();
         return err_set(err, ERR_TRANSIENT, "jail_restarted", "%s", why.msg);
@@ -302,7 +315,7 @@ void jail_free(struct jail *jail)
     if (!jail) {
         return;
     }
-    stop_zygote(jail);
+    stop_zygote(jail, STOP_GRACE_MS);
     pthread_mutex_destroy(&jail->lock);
     pthread_mutex_destroy(&jail->serial);
     free(jail->path);
@@ -367,7 +380,7 @@ int jail_deliver(struct jail *jail, const struct jail_order *order, const char *
             if (errnum != EPIPE && errnum != ECONNRESET && errnum != EAGAIN) {
                 break;
             }
-            stop_zygote(jail);
+            stop_zygote(jail, 0);
         }
     }
     pthread_mutex_unlock(&jail->lock);

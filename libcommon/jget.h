@@ -16,8 +16,8 @@ DEFINE_CLEANUP(json_t *, json_cleanup, json_decref)
 
 /* Parses len bytes, at most max, UTF-8 checked, duplicate keys refused, nesting at most
  * JGET_DEPTH_MAX. Error: ERR_PERMANENT "malformed_json" with line and column. */
-int jget_load(const char *text, size_t len, size_t max, json_t **ret_json, struct err *err)
-    WARN_UNUSED;
+int jget_load(const char *text, size_t len, size_t max, json_t **ret_json,
+              struct err *err) WARN_UNUSED;
 
 /* Required members of an object; ERR_PERMANENT "invalid_json" naming the member otherwise.
  * Strings are borrowed from obj, at most max bytes. */
