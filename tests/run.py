@@ -60,7 +60,9 @@ def quiet(args, log):
                             stdin=subprocess.DEVNULL).returncode
     if rc:
         with open(path, encoding="utf-8", errors="replace") as out:
-            print("".join(out.readlines()[-60:]))
+            lines = out.readlines()
+        loud = [x for x in lines[:-40] if re.search(r"error|\*\*\*|undefined reference", x)]
+        print("".join(loud[:40] + lines[-40:]))
         print(f"FAILED: {' '.join(args)} (exit {rc}); whole output: {path}", flush=True)
         Totals.add(failed=1)
     return rc == 0
