@@ -49,6 +49,10 @@ struct call {
 static pthread_once_t libs3_once = PTHREAD_ONCE_INIT;
 static S3Status libs3_init_rc;
 
+/* Held from call_begin to call_finish: libs3 writes the date of a request with gmtime(), whose
+ * result all threads share. No request is sent meanwhile, only written down. */
+static pthread_mutex_t libs3_prepare = PTHREAD_MUTEX_INITIALIZER;
+
 static void init_libs3(void)
 {
     libs3_init_rc = S3_initialize("docfleet", S3_INIT_ALL, NULL);
@@ -110,6 +114,7 @@ static void libs3_close(struct store *store)
     (void)store; /* libs3 stays initialised: it is once for the process */
 }
 
+/* After success the request is put into the context at once, and then call_finish() called. */
 static int call_begin(struct call *call, const struct store *store, unsigned timeout_ms,
                       struct err *err)
 {
@@ -122,6 +127,7 @@ static int call_begin(struct call *call, const struct store *store, unsigned tim
     if (S3_create_request_context(&call->context) != S3StatusOK) {
         return err_nomem(err);
     }
+    pthread_mutex_lock(&libs3_prepare);
     return 0;
 }
 
@@ -217,6 +223,7 @@ static int call_finish(struct call *call, struct err *err)
     int remaining = 1;
     const char *ended = NULL;
 
+    pthread_mutex_unlock(&libs3_prepare);
     while (!call->done && !ended) {
         if (S3_runonce_request_context(call->context, &remaining) != S3StatusOK) {
             ended = "libs3 failed";
