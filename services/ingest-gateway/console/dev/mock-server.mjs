@@ -312,6 +312,10 @@ async function api(req, res, url) {
         if (!d) { return problem(res, 404, "not_found", "no such dataset"); }
         if (!c) { return json(res, 200, d); }
         if (c === "summary") { return json(res, 200, summary(b)); }
+        if (c === "records") {
+            res.writeHead(200, { "Content-Type": "text/csv; charset=utf-8" });
+            return res.end("file\r\n" + select(b, q).map((f) => f.name).join("\r\n"));
+        }
         if (c === "files" && !e && req.method === "GET") {
             const limit = Math.min(200, Number(q.get("limit") ?? 50));
             const all = select(b, q);

@@ -220,6 +220,10 @@ export class Api {
         return res.blob();
     }
 
+    csvPath(datasetId: string): string {
+        return `${BASE}/datasets/${enc(datasetId)}/records${query({ format: "csv" })}`;
+    }
+
     contentPath(fileId: string): string {
         return `${BASE}/files/${enc(fileId)}/content`;
     }

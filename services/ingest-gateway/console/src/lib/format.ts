@@ -190,7 +190,7 @@ export function value(column: Pick<Column, "type"> | undefined, v: unknown): str
         return "";
     }
     if (Array.isArray(v)) {
-        return plural(v.length, "row");
+        return v.length === 0 ? "" : plural(v.length, "row");
     }
     if (typeof v === "object") {
         const o = v as Record<string, unknown>;

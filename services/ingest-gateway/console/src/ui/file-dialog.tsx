@@ -8,12 +8,12 @@ import { pipelineSentence, plural } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { DatasetStore } from "../lib/store";
 import type { Cell, Column, FileItem, PreviewPage } from "../lib/types";
+import { download } from "./download";
 import { AboutPanel, citationOf, RecordPanel, TextPanel, TimelinePanel } from "./file-panels";
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
 import { type Citation, PagesView } from "./pages-view";
 import { canCancel, canRetry, type RowActions, StateBadge } from "./table";
-import { complain } from "./toasts";
 
 type Tab = "values" | "text" | "timeline" | "about";
 const TABS: readonly { id: Tab; label: string }[] = [
@@ -251,40 +251,15 @@ function Preview({
     );
 }
 
-interface SavePicker {
-    showSaveFilePicker?: (o: { suggestedName: string }) => Promise<{ createWritable(): Promise<WritableStream<Uint8Array>> }>;
-}
-
-/** Large files go straight to the disk where the browser can do that; the key stays in a header. */
-const STREAM_FROM = 64 * 1024 * 1024;
-
 function DownloadButton({ api, file: f }: { api: Api; file: FileItem }) {
     const [busy, setBusy] = useState(false);
-    const download = async () => {
+    const get = async () => {
         setBusy(true);
-        try {
-            const picker = (window as unknown as SavePicker).showSaveFilePicker;
-            if (picker && f.size > STREAM_FROM) {
-                const handle = await picker.call(window, { suggestedName: f.name });
-                const res = await api.send(api.contentPath(f.id));
-                await res.body?.pipeTo(await handle.createWritable());
-            } else {
-                const url = URL.createObjectURL(await api.blob(api.contentPath(f.id)));
-                const a = document.createElement("a");
-                a.href = url;
-                a.download = f.name;
-                a.click();
-                setTimeout(() => URL.revokeObjectURL(url), 60_000);
-            }
-        } catch (e) {
-            if (!(e instanceof DOMException && e.name === "AbortError")) {
-                complain(`${f.name} could not be downloaded. ${messageOf(e)}`);
-            }
-        }
+        await download(api, api.contentPath(f.id), f.name, f.size);
         setBusy(false);
     };
     return (
-        <button type="button" class="quiet" disabled={busy} onClick={() => void download()}>
+        <button type="button" class="quiet" disabled={busy} onClick={() => void get()}>
             {busy ? <Spinner size={16} /> : <Icon name="download" size={16} />} <span class="label">Download</span>
         </button>
     );

@@ -12,6 +12,7 @@ import { type Dataset, FILE_STATES, type FileItem, type Summary } from "../lib/t
 import { type NamedFile, Uploader } from "../lib/upload";
 import type { EventHub } from "./app";
 import { Confirm, type Question } from "./confirm";
+import { download } from "./download";
 import { FileDialog } from "./file-dialog";
 import { go, useDebounced, useSubscription, useUpdate } from "./hooks";
 import { Icon, Spinner } from "./icons";
@@ -231,6 +232,16 @@ export function Workspace({
             <div class="toolbar">
                 <StateFilter counts={counts} state={state} onState={setState} />
                 <span class="gap" />
+                {(counts.byState["done"] ?? 0) > 0 && (
+                    <button
+                        type="button"
+                        class="quiet"
+                        title="All records of this dataset as comma-separated values"
+                        onClick={() => void download(api, api.csvPath(dataset.id), `${dataset.name}.csv`, 0)}
+                    >
+                        <Icon name="download" size={16} /> CSV
+                    </button>
+                )}
                 <div class="field-with-icon search">
                     <Icon name="search" size={16} />
                     <input
