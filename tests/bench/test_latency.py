@@ -25,9 +25,7 @@ class RecordTimes:
             self._ready.set()
             for event in stream:
                 if event["event"] == "record_updated":
-                    data = event["data"]
-                    self.at.setdefault(data.get("fileId") or data.get("file", {}).get("id"),
-                                       time.perf_counter())
+                    self.at.setdefault(event["data"]["fileId"], time.perf_counter())
 
 
 def test_tiny_text_latency(client):
