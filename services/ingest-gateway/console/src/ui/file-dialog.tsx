@@ -87,19 +87,27 @@ export function FileDialog({
         }
     };
 
-    const onKey = (e: KeyboardEvent) => {
-        const typing = e.target instanceof HTMLInputElement || e.target instanceof HTMLTextAreaElement;
-        if (typing || e.ctrlKey || e.metaKey || e.altKey) {
-            return;
-        }
-        const to = e.key === "j" ? after : e.key === "k" ? before : undefined;
-        if (to) {
-            onGo(to);
-        }
-    };
+    const neighbours = useRef({ before, after });
+    neighbours.current = { before, after };
+    useEffect(() => {
+        const onKey = (e: KeyboardEvent) => {
+            const typing = e.target instanceof HTMLInputElement || e.target instanceof HTMLTextAreaElement;
+            const covered = document.querySelectorAll("dialog[open]").length > 1;
+            if (typing || covered || e.ctrlKey || e.metaKey || e.altKey) {
+                return;
+            }
+            const n = neighbours.current;
+            const to = e.key === "j" ? n.after : e.key === "k" ? n.before : undefined;
+            if (to) {
+                onGo(to);
+            }
+        };
+        window.addEventListener("keydown", onKey);
+        return () => window.removeEventListener("keydown", onKey);
+    }, []);
 
     return (
-        <dialog ref={ref} class="modal file-modal" aria-labelledby="file-title" onKeyDown={onKey}>
+        <dialog ref={ref} class="modal file-modal" aria-labelledby="file-title">
             <header class="modal-head">
                 <div class="file-heading">
                     <h2 id="file-title" title={f?.name}>{f?.name ?? "File"}</h2>
@@ -254,12 +262,15 @@ function Preview({
 function DownloadButton({ api, file: f }: { api: Api; file: FileItem }) {
     const [busy, setBusy] = useState(false);
     const get = async () => {
+        if (busy) {
+            return;
+        }
         setBusy(true);
         await download(api, api.contentPath(f.id), f.name, f.size);
         setBusy(false);
     };
     return (
-        <button type="button" class="quiet" disabled={busy} onClick={() => void get()}>
+        <button type="button" class="quiet" aria-disabled={busy} onClick={() => void get()}>
             {busy ? <Spinner size={16} /> : <Icon name="download" size={16} />} <span class="label">Download</span>
         </button>
     );
