@@ -155,6 +155,21 @@ CREATE TABLE event (
     body        jsonb NOT NULL DEFAULT '{}'
 ) PARTITION BY RANGE (at);
 CREATE TABLE event_default PARTITION OF event DEFAULT;
+-- Weekly partitions from the current week on; kept ahead by the cleaner.
+CREATE FUNCTION event_partitions(ahead int) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    monday date;
+BEGIN
+    FOR i IN 0..ahead LOOP
+        monday := date_trunc('week', now() AT TIME ZONE 'UTC')::date + 7 * i;
+        EXECUTE format(
+            'CREATE TABLE IF NOT EXISTS docfleet.%I PARTITION OF docfleet.event'
+            ' FOR VALUES FROM (%L) TO (%L)',
+            'event_' || to_char(monday, 'IYYY_IW'), monday::timestamp AT TIME ZONE 'UTC',
+            (monday + 7)::timestamp AT TIME ZONE 'UTC');
+    END LOOP;
+END $$;
+SELECT event_partitions(4);
 CREATE INDEX event_user ON event (user_id, pos);
 CREATE INDEX event_file ON event (file_id, event_id);
 CREATE INDEX event_send ON event (event_id) WHERE pos IS NULL;
@@ -328,4 +343,3 @@ CREATE TABLE audit (
     detail      jsonb NOT NULL DEFAULT '{}'
 );
 
--- The fleet's own migrations (docfleetctl migrate keeps docfleet.migration).

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The dispatcher's statements over tasks and events. See task.h for the state machine.
+ * Invariant: a task is sent only after `dispatched` is committed, and each sending has a
+ * dispatch_seq of its own, so an order that comes twice or late claims nothing.
+ */
+#pragma once
+
+#include "libcommon/task.h"
+
+#define DISPATCH_BATCH_MAX 64U
+
+struct task_head {
+    struct task_key key;
+    char user_id[UUID_TEXT];
+    int64_t seq;
+    int cost;
+};
+
+typedef int (*task_head_fn)(void *ctx, const struct task_head *head, struct err *err);
+
+/* Every user with unsent tasks of the stage, their first `per_user` tasks in order of seq. */
+int task_heads_all(struct db *db, int stage, int per_user, task_head_fn fn, void *ctx,
+                   struct err *err) WARN_UNUSED;
+/* One user's unsent tasks with seq > after. */
+int task_heads_user(struct db *db, int stage, const char *user_id, int64_t after, int limit,
+                    task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+/* One probe: is anything unsent for the stage? */
+int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err) WARN_UNUSED;
+
+/* pending -> dispatched for n <= DISPATCH_BATCH_MAX keys; seqs[i] is the new dispatch_seq, or 0
+ * where the row was not pending any more. traces[i] (each 64 bytes) gets the traceparent or "". */
+int task_dispatch(struct db *db, const struct task_key *keys, size_t n, int *seqs,
+                  char (*traces)[64], struct err *err) WARN_UNUSED;
+
+/* What became of a task that was sent. */
+struct task_out {
+    struct task_key key;
+    int dispatch_seq;
+    /* filled by task_check_out: */
+    bool back;       /* not dispatched or running any more, or dispatched anew */
+    bool running;
+    bool expired;    /* running, and its lease is over */
+    int crashes;     /* attempts - failures - refunds */
+    int64_t token;
+    int attempts, failures, refunds;
+};
+int task_check_out(struct db *db, struct task_out *outs, size_t n, struct err *err) WARN_UNUSED;
+
+/* All dispatched or running tasks of a stage: at take-over and each minute. */
+typedef int (*task_stray_fn)(void *ctx, const struct task_out *out, const char *user_id, int cost,
+                             struct err *err);
+int task_strays(struct db *db, int stage, task_stray_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+
+/* running -> pending where the lease is over (token must hold): the crash shows in the counters.
+ * *ret_done false: it was renewed or ended meanwhile. */
+int task_expire(struct db *db, const struct task_out *out, bool *ret_done, struct err *err)
+    WARN_UNUSED;
+/* running -> dead (crash_loop). */
+int task_expire_dead(struct db *db, const struct task_out *out, struct task_end *ret_end,
+                     struct err *err) WARN_UNUSED;
+
+/* Later tasks that are due become pending: fn per (stage, user). */
+typedef void (*task_due_fn)(void *ctx, int stage, const char *user_id);
+int task_promote(struct db *db, task_due_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+
+/* Live workers of a stage (seen within 10 s). */
+#define TASK_WORKERS_MAX 256
+struct task_worker {
+    char id[96];
+    int slots;
+    int n_partitions;
+    int32_t partitions[64];
+};
+int task_workers(struct db *db, int stage, struct task_worker *workers, size_t max, size_t *ret_n,
+                 bool *ret_paused, struct err *err) WARN_UNUSED;
+/* Weights of users that are not 1; fn per user. */
+int task_weight(struct db *db, const char *user_id, double *ret_weight, struct err *err)
+    WARN_UNUSED;
+
+/* Counts what is unsent and writes the stage's backlog row (unsent + out), which autoscalers read. */
+int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
+                 struct err *err) WARN_UNUSED;
+
+/* Seconds since Postgres started: leases are left alone for one TTL after that. */
+int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err) WARN_UNUSED;
+
+/* Events: gives positions to at most `limit` events, in the order of their commit as seen, and
+ * returns them; or re-reads those with pos > after. */
+struct task_event {
+    int64_t pos;
+    const char *at, *user_id, *file_id, *kind, *body;
+    int stage;
+};
+typedef int (*task_event_fn)(void *ctx, const struct task_event *event, struct err *err);
+int task_events_assign(struct db *db, int limit, task_event_fn fn, void *ctx, int *ret_n,
+                       struct err *err) WARN_UNUSED;
+int task_events_since(struct db *db, int64_t after, int limit, task_event_fn fn, void *ctx,
+                      int *ret_n, struct err *err) WARN_UNUSED;
+int task_events_state(struct db *db, const char *name, int64_t *ret_value, struct err *err)
+    WARN_UNUSED;
+int task_events_published(struct db *db, int64_t pos, struct err *err) WARN_UNUSED;

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The dispatcher: the one place where order and fairness are decided, and the only producer.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "libcommon/log.h"
+#include "services/dispatcher/dispatcher.h"
+
+#define OPT(field) offsetof(struct dispatcher_options, field)
+
+static const struct option_def options[] = {
+    {"SCHEDULING", OPTION_ENUM, OPT(scheduling), "fair", 0, 0, "fair|fifo",
+     "order over users: start-time fair queuing, or first in first out (for comparison)"},
+    {"PARTITIONING", OPTION_ENUM, OPT(partitioning), "fair", 0, 0, "fair|key",
+     "partition of a work order: least busy worker, or hash of the user"},
+    {"CREDIT_FLOOR", OPTION_INT, OPT(credit_floor), "4", 1, 1000, NULL,
+     "work orders sent per stage while no worker lives, so that autoscalers see lag"},
+    {"SWEEP_INTERVAL", OPTION_DURATION, OPT(sweep_ms), "1s", 100, 60000, NULL,
+     "how often lost and expired work is looked for"},
+};
+
+static int check_kafka(void *arg, struct err *err)
+{
+    return bus_producer_ping(arg, err);
+}
+
+static int serve(struct dispatcher *d, struct err *err)
+{
+    const struct health_dep kafka = {"kafka", true, check_kafka, d->producer};
+    pthread_t threads[STAGE_MAX + 3];
+    struct stage_thread stages[STAGE_MAX + 1];
+    size_t n = 0;
+
+    if (service_probes(&d->service, false, &kafka, 1, err) < 0) {
+        return -1;
+    }
+    for (int i = 0; i <= STAGE_MAX; i++) {
+        wake_init(&d->wakes[i]);
+        stages[i] = (struct stage_thread){.dispatcher = d, .stage = i};
+    }
+    for (int i = 1; i <= STAGE_MAX; i++) {
+        pthread_create(&threads[n++], NULL, stage_loop, &stages[i]);
+    }
+    pthread_create(&threads[n++], NULL, events_loop, d);
+    pthread_create(&threads[n++], NULL, due_loop, d);
+    pthread_create(&threads[n++], NULL, listen_loop, d);
+    log_info("ready", kv_str("scheduling", d->options.scheduling),
+             kv_str("partitioning", d->options.partitioning));
+    while (!service_wait(&d->service, 1000)) {
+    }
+    log_info("draining");
+    for (int i = 0; i <= STAGE_MAX; i++) {
+        wake_poke(&d->wakes[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct dispatcher d;
+    struct option_table own = {options, ARRAY_LEN(options), &d.options};
+    enum config_action action;
+    struct err err = ERR_INIT;
+
+    int r = service_begin(&d.service, "dispatcher", argc, argv, &own, &action, &err);
+    if (r == 0 && action == CONFIG_EXIT) {
+        return 0;
+    }
+    if (r < 0 || service_connect(&d.service, 10, 15000, &err) < 0 ||
+        bus_producer_open(d.service.core.kafka_brokers, d.service.id, &d.producer, &err) < 0 ||
+        serve(&d, &err) < 0) {
+        log_err(LOG_ERROR, "ending", &err);
+        r = -1;
+    }
+    bus_producer_free(d.producer);
+    service_end(&d.service);
+    log_info("ended");
+    return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What operators do with the servers themselves: schema, topics, bucket, users, keys, pauses.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "libcommon/bus.h"
+#include "libcommon/sha256.h"
+#include "libcommon/states.h"
+#include "libcommon/uuid.h"
+#include "services/docfleetctl/ctl.h"
+#include "services/docfleetctl/migrations.h"
+
+#define DAY_MS (24LL * 3600 * 1000)
+
+static int open_db(struct ctl *ctl, struct err *err)
+{
+    return db_open(&(struct db_config){.url = service_direct_url(&ctl->service),
+                                       .application_name = "docfleetctl",
+                                       .max_conns = 2,
+                                       .statement_timeout_ms = 60000},
+                   &ctl->service.db, err);
+}
+
+/* Migrations ------------------------------------------------------------------------------------*/
+
+static int applied_version(struct db_conn *conn, int *ret_version, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_query(conn, "SELECT coalesce(max(version), 0) FROM docfleet.migration", 0, NULL, &res,
+                 err) < 0) {
+        return -1;
+    }
+    *ret_version = (int)db_i64(res, 0, 0);
+    return 0;
+}
+
+static int apply_one(struct db_conn *conn, const struct migration *m, struct err *err)
+{
+    struct db_num version;
+    const char *params[] = {db_num(&version, m->version), m->name};
+
+    if (db_begin(conn, err) < 0 || db_script(conn, m->sql, 600000, err) < 0 ||
+        db_query(conn, "INSERT INTO docfleet.migration (version, name) VALUES ($1::int, $2)", 2,
+                 params, NULL, err) < 0 ||
+        db_commit(conn, err) < 0) {
+        return err_wrap(err, "migration %04d", m->version);
+    }
+    fprintf(stderr, "applied %04d %s\n", m->version, m->name);
+    return 0;
+}
+
+static int migrate_schema(struct ctl *ctl, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    int done = 0, r = 0;
+
+    if (open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0 ||
+        /* Two that migrate at once: the second waits. */
+        db_script(conn,
+                  "SET client_min_messages = warning; SET lock_timeout = 0;"
+                  " SET statement_timeout = 0; SELECT pg_advisory_lock(776002, 0);"
+                  "CREATE SCHEMA IF NOT EXISTS docfleet;"
+                  "CREATE TABLE IF NOT EXISTS docfleet.migration (version int PRIMARY KEY,"
+                  " name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());"
+                  "SET search_path = docfleet, public",
+                  120000, err) < 0 ||
+        applied_version(conn, &done, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; r == 0 && i < migration_count; i++) {
+        if (migrations[i].version > done) {
+            r = apply_one(conn, &migrations[i], err);
+        }
+    }
+    struct err unlock = ERR_INIT;
+    if (db_script(conn, "SELECT pg_advisory_unlock(776002, 0)", 5000, &unlock) < 0) {
+        return r; /* the session's end releases it */
+    }
+    return r;
+}
+
+static int migrate_topics(struct ctl *ctl, int work_partitions, struct err *err)
+{
+    struct bus_topic topics[STAGE_MAX + 3];
+    size_t n = 0;
+
+    for (int s = 1; s <= STAGE_MAX; s++) {
+        topics[n++] = (struct bus_topic){stage_topic(s), work_partitions, 3 * DAY_MS};
+    }
+    topics[n++] = (struct bus_topic){"docfleet.events.v1", work_partitions >= 24 ? 12 : 3,
+                                     7 * DAY_MS};
+    topics[n++] =
+        (struct bus_topic){"docfleet.dlq.v1", work_partitions >= 24 ? 6 : 1, 30 * DAY_MS};
+    topics[n++] = (struct bus_topic){"docfleet.s3.v1", work_partitions >= 24 ? 6 : 1, 3 * DAY_MS};
+    if (bus_create_topics(ctl->service.core.kafka_brokers, topics, n, err) < 0) {
+        return -1;
+    }
+    for (int s = 1; s <= STAGE_MAX; s++) {
+        char group[48];
+        snprintf(group, sizeof(group), "docfleet.%s", stage_name(s));
+        if (bus_seed_offsets(ctl->service.core.kafka_brokers, group, stage_topic(s),
+                             work_partitions, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int ctl_migrate(struct ctl *ctl, struct err *err)
+{
+    bool topics = ctl_flag(ctl, "--topics");
+    const char *partitions = ctl_option(ctl, "--partitions");
+    int n = partitions ? (int)strtol(partitions, NULL, 10) : 6;
+
+    if (ctl_expect(ctl, 0, 0, "migrate [--topics [--partitions N]]", err) < 0) {
+        return -1;
+    }
+    if (n < 1 || n > 200) {
+        return err_set(err, ERR_PERMANENT, "usage", "--partitions takes 1 to 200");
+    }
+    if (migrate_schema(ctl, err) < 0) {
+        return -1;
+    }
+    return topics ? migrate_topics(ctl, n, err) : 0;
+}
+
+int ctl_bucket_create(struct ctl *ctl, struct err *err)
+{
+    if (ctl_expect(ctl, 0, 0, "bucket create", err) < 0 ||
+        service_connect(&ctl->service, 1, 5000, err) < 0) {
+        return -1;
+    }
+    return store_bucket_create(ctl->service.store, err);
+}
+
+/* Users and keys --------------------------------------------------------------------------------*/
+
+/* dfk_<id>_<secret>: 9 random bytes name it, 32 prove it; only the secret's hash is stored. */
+static int make_key(struct db_conn *conn, const char *user_id, const char *scopes, char *ret_key,
+                    size_t size, struct err *err)
+{
+    unsigned char id_bytes[9], secret_bytes[32];
+    char id[32], secret[64], hash[SHA256_HEX_SIZE], array[160];
+
+    if (sodium_init() < 0) {
+        return err_set(err, ERR_FATAL, "internal", "no random numbers");
+    }
+    randombytes_buf(id_bytes, sizeof(id_bytes));
+    randombytes_buf(secret_bytes, sizeof(secret_bytes));
+    sodium_bin2hex(id, sizeof(id), id_bytes, sizeof(id_bytes));
+    sodium_bin2base64(secret, sizeof(secret), secret_bytes, sizeof(secret_bytes),
+                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    /* The separator after the id must be the last underscore before the secret. */
+    for (char *p = secret; *p; p++) {
+        *p = *p == '_' ? '.' : *p;
+    }
+    if (sha256_hex(secret, strlen(secret), hash, err) < 0) {
+        return -1;
+    }
+    snprintf(array, sizeof(array), "{%s}", scopes);
+    const char *params[] = {id, user_id, hash, array};
+    if (db_query(conn,
+                 "INSERT INTO api_key (key_id, user_id, secret_sha256, scopes)"
+                 " VALUES ($1, $2::uuid, decode($3, 'hex'), $4::text[])",
+                 4, params, NULL, err) < 0) {
+        return -1;
+    }
+    snprintf(ret_key, size, "dfk_%s_%s", id, secret);
+    return 0;
+}
+
+int ctl_user_create(struct ctl *ctl, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    bool admin = ctl_flag(ctl, "--admin");
+    char user_id[UUID_TEXT], key[128];
+
+    if (ctl_expect(ctl, 1, 1, "user create NAME [--admin]", err) < 0 || open_db(ctl, err) < 0 ||
+        db_acquire(ctl->service.db, &conn, err) < 0) {
+        return -1;
+    }
+    uuid_v7(user_id);
+    const char *params[] = {user_id, ctl->argv[0], admin ? "admin" : "user"};
+    if (db_begin(conn, err) < 0) {
+        return -1;
+    }
+    if (db_query(conn, "INSERT INTO account (user_id, name, role) VALUES ($1::uuid, $2, $3)", 3,
+                 params, NULL, err) < 0) {
+        return strcmp(err->code, "db_unique") == 0
+                   ? err_set(err, ERR_PERMANENT, "conflict", "there is a user %s already",
+                             ctl->argv[0])
+                   : -1;
+    }
+    if (make_key(conn, user_id, admin ? "read,write,admin" : "read,write", key, sizeof(key), err) <
+            0 ||
+        db_commit(conn, err) < 0) {
+        return -1;
+    }
+    fprintf(stderr, "user %s %s\n", ctl->argv[0], user_id);
+    printf("%s\n", key);
+    return 0;
+}
+
+static bool scopes_ok(const char *scopes)
+{
+    return *scopes && strspn(scopes, "abcdefghijklmnopqrstuvwxyz,") == strlen(scopes) &&
+           strlen(scopes) < 120;
+}
+
+int ctl_key_create(struct ctl *ctl, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *scopes = ctl_option(ctl, "--scopes");
+    char key[128];
+
+    if (ctl_expect(ctl, 1, 1, "key create USER [--scopes read,write]", err) < 0 ||
+        open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
+        return -1;
+    }
+    if (scopes && !scopes_ok(scopes)) {
+        return err_set(err, ERR_PERMANENT, "usage", "scopes are names such as read,write");
+    }
+    const char *params[] = {ctl->argv[0]};
+    if (db_query(conn, "SELECT user_id FROM account WHERE name = $1", 1, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "there is no user %s", ctl->argv[0]);
+    }
+    if (make_key(conn, PQgetvalue(res, 0, 0), scopes ? scopes : "read,write", key, sizeof(key),
+                 err) < 0) {
+        return -1;
+    }
+    printf("%s\n", key);
+    return 0;
+}
+
+/* Stages ----------------------------------------------------------------------------------------*/
+
+static int set_paused(struct ctl *ctl, bool paused, struct err *err)
+{
+    struct db_num num;
+
+    if (ctl_expect(ctl, 1, 1, paused ? "stages pause STAGE" : "stages resume STAGE", err) < 0 ||
+        open_db(ctl, err) < 0) {
+        return -1;
+    }
+    enum stage_id stage = stage_parse(ctl->argv[0]);
+    if (stage == STAGE_NONE) {
+        return err_set(err, ERR_PERMANENT, "usage", "there is no stage %s", ctl->argv[0]);
+    }
+    const char *params[] = {db_num(&num, (int)stage), paused ? "t" : "f"};
+    return db_run(ctl->service.db,
+                  "INSERT INTO stage_control (stage, paused) VALUES ($1::smallint, $2::boolean)"
+                  " ON CONFLICT (stage) DO UPDATE SET paused = excluded.paused",
+                  2, params, NULL, err);
+}
+
+int ctl_stages_pause(struct ctl *ctl, struct err *err)
+{
+    return set_paused(ctl, true, err);
+}
+
+int ctl_stages_resume(struct ctl *ctl, struct err *err)
+{
+    return set_paused(ctl, false, err);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Puts each SQL file into the program as it is, so that one binary can migrate anywhere. A new file
+ * needs one INCLUDE_SQL and one row here.
+ */
+#include "services/docfleetctl/migrations.h"
+
+#define INCLUDE_SQL(symbol, path)                                                                  \
+    extern const char symbol[];                                                                    \
+    __asm__(".section .rodata\n.global " #symbol "\n" #symbol ":\n.incbin \"" path                 \
+            "\"\n.byte 0\n.previous\n")
+
+INCLUDE_SQL(sql_0001, "proto-schemas/postgres/0001_core.sql");
+
+const struct migration migrations[] = {
+    {1, "core", sql_0001},
+};
+const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);
