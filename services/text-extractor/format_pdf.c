@@ -31,6 +31,19 @@ static struct pdf_rect area_rect(const PopplerRectangle *area, double height)
 
 /* --- what stands on the page ----------------------------------------------------------------- */
 
+static size_t count_glyphs(const char *s, size_t len)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < len;) {
+        size_t n;
+
+        count += !pdf_is_direction(text_next(s + i, len - i, &n));
+        i += n;
+    }
+    return count;
+}
+
 static int add_glyphs(PopplerPage *page, struct pdf_text *text, struct err *err)
 {
     CLEANUP(gstr_cleanup) char *s = poppler_page_get_text(page);
@@ -38,20 +51,23 @@ static int add_glyphs(PopplerPage *page, struct pdf_text *text, struct err *err)
     size_t len = s ? strlen(s) : 0;
     guint n_rects = 0;
     bool boxes = len > 0 && poppler_page_get_text_layout(page, &rects, &n_rects) &&
-                 n_rects == text_count(s, len);
+                 n_rects == count_glyphs(s, len);
     size_t at = 0;
 
-    for (size_t i = 0; i < len; at++) {
+    for (size_t i = 0; i < len;) {
         size_t n;
         uint32_t c = text_next(s + i, len - i, &n);
         struct pdf_rect rect = {0};
 
-        if (boxes) {
+        bool boxed = boxes && !pdf_is_direction(c);
+
+        if (boxed) {
             rect = (struct pdf_rect){rects[at].x1, rects[at].y1, rects[at].x2, rects[at].y2};
         }
-        if (pdf_text_add(text, c, boxes ? &rect : NULL, err)) {
+        if (pdf_text_add(text, c, boxed ? &rect : NULL, err)) {
             return -1;
         }
+        at += boxed;
         i += n;
     }
     return 0;

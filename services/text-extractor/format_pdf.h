@@ -21,6 +21,8 @@ struct pdf_text {
     struct text_word *words;
     size_t n_words, cap_words;
     bool in_word;
+    bool parted; /* a direction mark came since the last code point */
+    uint32_t last_cp;
     bool has_last; /* last: where the code point before stood */
     struct pdf_rect last;
     double width, height; /* points, > 0 */
@@ -32,6 +34,8 @@ void pdf_text_done(struct pdf_text *text);
  * space ends a word; a blank is put in where the distance to the code point before asks for it. */
 int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
                  struct err *err) WARN_UNUSED;
+/* Marks of writing direction: they have no place on the page and are left out of the text. */
+bool pdf_is_direction(uint32_t c);
 /* Appends a whole UTF-8 string as a line of its own, all its words in one box. */
 int pdf_text_add_line(struct pdf_text *text, const char *s, const struct pdf_rect *rect,
                       struct err *err) WARN_UNUSED;

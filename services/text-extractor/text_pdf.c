@@ -34,11 +34,21 @@ static bool is_space(uint32_t c)
            (c >= 0x2000 && c <= 0x200a);
 }
 
+bool pdf_is_direction(uint32_t c)
+{
+    return (c >= 0x202a && c <= 0x202e) || c == 0x200e || c == 0x200f ||
+           (c >= 0x2066 && c <= 0x2069);
+}
+
+static bool is_rtl(uint32_t c)
+{
+    return (c >= 0x590 && c < 0x900) || (c >= 0xfb1d && c < 0xfe00) || (c >= 0xfe70 && c < 0xfeff);
+}
+
 static bool is_dropped(uint32_t c)
 {
     return (c < 0x20 && c != '\t' && c != '\n') || c == 0x7f || (c >= 0x80 && c < 0xa0) ||
-           c == 0xfeff || (c >= 0x202a && c <= 0x202e) || c == 0x200e || c == 0x200f ||
-           (c >= 0x2066 && c <= 0x2069); /* direction marks: the letters say it themselves */
+           c == 0xfeff;
 }
 
 static double fraction(double value, double of)
@@ -116,6 +126,12 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
     uint32_t blank;
 
     c = c == '\r' || c == '\f' || c == '\v' || c == 0x2028 || c == 0x2029 ? '\n' : c;
+    if (pdf_is_direction(c)) {
+        /* These stand around every word of a right-to-left line, some of them without a blank; the
+         * letters know their direction. */
+        text->parted = true;
+        return 0;
+    }
     if (is_dropped(c)) {
         return 0;
     }
@@ -123,10 +139,14 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
         word_end(text);
     } else {
         blank = text->in_word && rect && text->has_last ? missing_blank(&text->last, rect) : 0;
-        text->has_last = false;
+        if (!blank && text->in_word && text->parted && is_rtl(c) && is_rtl(text->last_cp)) {
+            blank = ' ';
+        }
+        text->has_last = text->parted = false;
         if (blank && pdf_text_add(text, blank, NULL, err)) {
             return -1;
         }
+        text->last_cp = c;
         text->has_last = rect != NULL;
         text->last = rect ? *rect : text->last;
         if (!text->in_word && word_start(text, err)) {
