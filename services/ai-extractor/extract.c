@@ -5,13 +5,15 @@
  */
 #include "services/ai-extractor/extract.h"
 
+#include "services/ai-extractor/rules.h"
 #include "services/ai-extractor/score.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define RIVAL_EQUAL 0.95 /* a rival this near makes a conflict */
-#define RIVAL_NEAR 0.75  /* and this near lowers the score */
+#define RIVAL_EQUAL 0.95  /* a rival this near makes a conflict */
+#define RIVAL_NEAR 0.75   /* and this near lowers the score */
+#define PUBLISH_FROM 0.35 /* what scores less is shown as evidence only */
 
 /* A column's grounded candidates, best first. */
 struct cell {
@@ -257,11 +259,87 @@ struct run {
     double threshold;
 };
 
+/* The cell of the only column with this meaning, if it has candidates. */
+static struct cell *meant(const struct run *run, struct cell *cells, enum concept meaning)
+{
+    const struct columns *columns = run->job->columns;
+    struct cell *found = NULL;
+
+    for (size_t i = 0; i < columns->n; i++) {
+        if (columns->items[i].type == COLUMN_MONEY && cells[i].n &&
+            concept_of(columns->items[i].name) == meaning) {
+            if (found) {
+                return NULL;
+            }
+            found = &cells[i];
+        }
+    }
+    return found;
+}
+
+static bool cents_of(const struct cell *cell, size_t k, int64_t *ret)
+{
+    return decimal_cents(cell->found[k].value.text, ret);
+}
+
+static void prefer(struct cell *cell, size_t k)
+{
+    const struct grounded found = cell->found[k];
+    const struct factors factors = cell->factors[k];
+
+    for (size_t i = k; i > 0; i--) {
+        cell->found[i] = cell->found[i - 1];
+        cell->factors[i] = cell->factors[i - 1];
+    }
+    cell->found[0] = found;
+    cell->factors[0] = factors;
+    if (cell->conflict && cell->reason && strcmp(cell->reason, "several_values") == 0) {
+        cell->conflict = false;
+        cell->reason = NULL;
+    }
+    cell->factors[0].uniqueness = cell->n > 1 ? 0.9 : cell->factors[0].uniqueness;
+}
+
+/* Of several candidates for net, tax and total those are right that add up. */
+static void settle_sums(const struct run *run, struct cell *cells)
+{
+    struct cell *net = meant(run, cells, CONCEPT_NET_TOTAL);
+    struct cell *tax = meant(run, cells, CONCEPT_TAX_TOTAL);
+    struct cell *total = meant(run, cells, CONCEPT_TOTAL);
+    double best = 0;
+    size_t pick[3] = {0, 0, 0};
+
+    if (!net || !tax || !total || net->n * tax->n * total->n < 2) {
+        return;
+    }
+    for (size_t i = 0; i < net->n * tax->n * total->n; i++) {
+        const size_t a = i % net->n;
+        const size_t b = i / net->n % tax->n;
+        const size_t c = i / net->n / tax->n;
+        int64_t v[3];
+        const double weight =
+            score(&net->factors[a]) * score(&tax->factors[b]) * score(&total->factors[c]);
+        if (weight > best && cents_of(net, a, &v[0]) && cents_of(tax, b, &v[1]) &&
+            cents_of(total, c, &v[2]) && v[0] + v[1] == v[2]) {
+            best = weight;
+            pick[0] = a;
+            pick[1] = b;
+            pick[2] = c;
+        }
+    }
+    if (best > 0) {
+        prefer(net, pick[0]);
+        prefer(tax, pick[1]);
+        prefer(total, pick[2]);
+    }
+}
+
 static void check_cells(struct run *run, struct cell *cells)
 {
     const struct columns *columns = run->job->columns;
     struct checked checked[COLUMNS_MAX];
 
+    settle_sums(run, cells);
     for (size_t i = 0; i < columns->n; i++) {
         const bool ok = cells[i].n && !cells[i].conflict;
         const bool string = columns->items[i].type == COLUMN_STRING;
@@ -276,6 +354,10 @@ static void check_cells(struct run *run, struct cell *cells)
         if (cells[i].n && checked[i].checks < 1) {
             cells[i].factors[0].checks = checked[i].checks;
             cells[i].reason = cells[i].reason ? cells[i].reason : checked[i].reason;
+        }
+        if (cells[i].n && !cells[i].conflict && score(&cells[i].factors[0]) < PUBLISH_FROM) {
+            cells[i].conflict = true; /* kept as evidence, not as a value */
+            cells[i].reason = cells[i].reason ? cells[i].reason : "low_confidence";
         }
     }
 }

@@ -46,6 +46,7 @@ enum concept {
     CONCEPT_UNIT_PRICE,
     CONCEPT_LINE_TOTAL,
     CONCEPT_ITEM_NUMBER,
+    CONCEPT_LINES_SUM,
     CONCEPT_COUNT_,
 };
 
@@ -145,6 +146,9 @@ int place_propose(const struct rules_target *target, const struct place *place,
 /* Proposes the words as they stand. */
 int place_words(const struct rules_target *target, const struct place *place, uint32_t first,
                 uint32_t last, float prior, struct err *err) WARN_UNUSED;
+/* Numbers of documents and parties; names of sellers and buyers. */
+bool place_is_id(enum concept meaning);
+bool place_is_party(enum concept meaning);
 /* The last word of [first, last] that follows its neighbour in the stored text. */
 uint32_t run_end(const struct lpage *page, uint32_t first, uint32_t last);
 /* The word's bytes. */

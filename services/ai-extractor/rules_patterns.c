@@ -192,7 +192,20 @@ static int find_currency(const struct rules_target *target, const struct rules_p
     const struct lpage *page = rules->page;
     const char *want = target->job->hint.currency;
 
-    if (!want[0] || target->out->scalars[target->index].n) {
+    if (target->out->scalars[target->index].n) {
+        return 0;
+    }
+    for (uint32_t w = 0; w < page->n_words; w++) { /* "Currency: EUR" */
+        size_t len;
+        char code[4];
+        const char *text = word_text(page, w, &len);
+        if (currency_at(text, len, 0, code) == len &&
+            label_before(rules, w, CONCEPT_CURRENCY) > 0) {
+            const struct place place = {rules, w, w, 0.98F, true, true};
+            return place_words(target, &place, w, w, place.prior, err) < 0 ? -1 : 0;
+        }
+    }
+    if (!want[0]) {
         return 0;
     }
     for (int pass = 0; pass < 2; pass++) {
@@ -205,8 +218,7 @@ static int find_currency(const struct rules_target *target, const struct rules_p
             if (n == 0 || n + 1 < len || strcmp(code, want) != 0 || (pass == 0 && !literal)) {
                 continue;
             }
-            const bool labelled = label_before(rules, w, CONCEPT_CURRENCY) > 0;
-            const struct place place = {rules, w, w, labelled ? 0.98F : 0.85F, true, true};
+            const struct place place = {rules, w, w, 0.85F, true, true};
             return place_words(target, &place, w, w, place.prior, err) < 0 ? -1 : 0;
         }
     }

@@ -30,6 +30,7 @@ struct table {
     struct proposals *out;
     struct candidate *row; /* being filled; NULL before the first */
     float row_bottom;
+    size_t row_lines; /* of text added below its first */
 };
 
 /* In a table "total" and "amount" mean the line's. */
@@ -110,6 +111,18 @@ static bool has_item(const struct table *table, int item)
     return false;
 }
 
+static bool named_later(const struct table *table, size_t hit, uint32_t line, int item)
+{
+    for (size_t i = hit + 1; i < table->rules->n_hits; i++) {
+        const struct label_hit *other = &table->rules->hits[i];
+        if (other->first != table->rules->hits[hit].first && hit_line(table, other) == line &&
+            hit_item(table, other) == item) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_line_items(struct table *table, uint32_t line)
 {
     const struct lpage *page = table->rules->page;
@@ -117,6 +130,10 @@ static void add_line_items(struct table *table, uint32_t line)
     for (size_t i = 0; i < table->rules->n_hits; i++) {
         const struct label_hit *hit = &table->rules->hits[i];
         const int item = hit_line(table, hit) == line ? hit_item(table, hit) : -1;
+        if (item >= 0 && table->meanings[item] == CONCEPT_LINE_TOTAL &&
+            named_later(table, i, line, item)) {
+            continue; /* "Amount ... Price Total": the last one is the line's total */
+        }
         if (item >= 0 && !has_item(table, item)) {
             add_band(table, page->words[hit_first_word(table->rules, hit)].x0,
                      page->words[hit_last_word(table->rules, hit)].x1, item);
@@ -249,6 +266,20 @@ static void assign_line(const struct table *table, uint32_t line, struct span *s
     }
 }
 
+static bool has_letters(const struct lpage *page, uint32_t first, uint32_t last)
+{
+    for (uint32_t w = first; w <= last; w++) {
+        size_t len;
+        const char *text = word_text(page, w, &len);
+        for (size_t i = 0; i < len; i++) {
+            if ((unsigned char)text[i] >= 'A') {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 /* A value of the item's type among the words: its code points. */
 static bool read_item(const struct table *table, size_t item, const struct span *span,
                       struct candidate *ret)
@@ -265,7 +296,9 @@ static bool read_item(const struct table *table, size_t item, const struct span 
     size_t at = 0;
 
     if (column->type == COLUMN_STRING) {
-        if (last != span->last) {
+        const bool named =
+            table->meanings[item] != CONCEPT_DESCRIPTION || has_letters(page, span->first, last);
+        if (last != span->last || !named) {
             return false;
         }
     } else if (column->type == COLUMN_ENUM || column->type == COLUMN_BOOLEAN) {
@@ -334,6 +367,21 @@ static int fill_row(struct table *table, const struct candidate *found, const bo
     return 0;
 }
 
+static bool line_has_colon(const struct lpage *page, uint32_t line)
+{
+    const struct lline *cells = &page->lines[line];
+    const struct lcell *last = &page->cells[cells->first_cell + cells->n_cells - 1];
+
+    for (uint32_t w = page->cells[cells->first_cell].first; w < last->first + last->n; w++) {
+        size_t len;
+        const char *text = word_text(page, w, &len);
+        if (memchr(text, ':', len)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Figures that the row at hand still lacks belong to it when they stand close below. */
 static bool continues(const struct table *table, const bool *has, float y0)
 {
@@ -352,6 +400,46 @@ static bool continues(const struct table *table, const bool *has, float y0)
         adds |= !table->row[i].raw && is_figure(table, i);
     }
     return adds;
+}
+
+/* A line with nothing but text right below a row: its missing description, or the next words of
+ * it (those only if they follow in the stored text as well). */
+static int continue_text(struct table *table, uint32_t line, const struct candidate *found,
+                         const bool *has, size_t filled, struct err *err)
+{
+    const struct lpage *page = table->rules->page;
+    const struct lline *cells = &page->lines[line];
+
+    if (!table->row || filled != 1 || cells->n_cells > 2 || table->row_lines >= 3 ||
+        cells->y0 - table->row_bottom > 0.7F * page->line_h) {
+        return 0;
+    }
+    for (size_t i = 0; i < table->items->n; i++) {
+        struct candidate *cell = &table->row[i];
+        if (!has[i] || table->meanings[i] != CONCEPT_DESCRIPTION) {
+            continue;
+        }
+        if (!cell->raw) {
+            table->row_bottom = cells->y1;
+            return fill_row(table, found, has, err);
+        }
+        const uint32_t gap = found[i].start - cell->end;
+        const char *text = page->page->text + doctext_byte_of(page->page, cell->end);
+        if (cells->n_cells > 1 || found[i].start < cell->end || gap > 2 ||
+            (gap && text[0] != ' ' && text[0] != '\n') || line_has_colon(page, line)) {
+            return 0;
+        }
+        char *raw = span_text(page->page, cell->start, found[i].end);
+        if (!raw) {
+            return err_nomem(err);
+        }
+        free(cell->raw);
+        cell->raw = raw;
+        cell->end = found[i].end;
+        table->row_bottom = cells->y1;
+        table->row_lines++;
+    }
+    return 0;
 }
 
 static int table_line(struct table *table, uint32_t line, struct err *err)
@@ -374,38 +462,81 @@ static int table_line(struct table *table, uint32_t line, struct err *err)
         return fill_row(table, found, has, err);
     }
     if (figures == 0 || filled < 2) {
-        return 0;
+        return continue_text(table, line, found, has, filled, err);
     }
     table->row = proposals_add_row(table->out, table->column);
     if (!table->row) {
         return table->out->rows[table->column].n_rows >= EXTRACT_ROWS_MAX ? 0 : err_nomem(err);
     }
+    table->row_lines = 0;
     table->row_bottom = page->lines[line].y1;
     return fill_row(table, found, has, err);
 }
 
-/* A label of totals that begins a cell ends the table. */
+static bool cell_has_digit(const struct lpage *page, const struct lcell *cell)
+{
+    for (uint32_t w = cell->first; w < cell->first + cell->n; w++) {
+        size_t len;
+        const char *text = word_text(page, w, &len);
+        for (size_t i = 0; i < len; i++) {
+            if (text[i] >= '0' && text[i] <= '9') {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool line_has_figure(const struct lpage *page, uint32_t line)
+{
+    const struct lline *cells = &page->lines[line];
+
+    for (uint32_t k = cells->first_cell; k < cells->first_cell + cells->n_cells; k++) {
+        if (cell_has_digit(page, &page->cells[k])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool says_totals(enum concept meaning)
+{
+    switch ((int)meaning) {
+    case CONCEPT_TOTAL:
+    case CONCEPT_NET_TOTAL:
+    case CONCEPT_TAX_TOTAL:
+    case CONCEPT_DUE_AMOUNT:
+    case CONCEPT_LINES_SUM:
+    case CONCEPT_PAID_AMOUNT:
+    case CONCEPT_TERMS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A label of totals ends the table: first in its line, or with the line's last figure behind it. */
 static bool ends_table(const struct table *table, uint32_t line)
 {
     const struct lpage *page = table->rules->page;
+    const struct lline *cells = &page->lines[line];
 
     for (size_t i = 0; i < table->rules->n_hits; i++) {
         const struct label_hit *hit = &table->rules->hits[i];
         const uint32_t word = hit_first_word(table->rules, hit);
-        const bool begins = page->cells[page->words[word].cell].first == word;
-        if (hit_line(table, hit) != line || !begins) {
+        const uint32_t cell = page->words[word].cell;
+        if (hit_line(table, hit) != line || page->cells[cell].first != word ||
+            !says_totals(hit->label->meaning)) {
             continue;
         }
-        switch ((int)hit->label->meaning) {
-        case CONCEPT_TOTAL:
-        case CONCEPT_NET_TOTAL:
-        case CONCEPT_TAX_TOTAL:
-        case CONCEPT_DUE_AMOUNT:
-        case CONCEPT_TERMS:
-        case CONCEPT_PAID_AMOUNT:
+        if (hit->label->meaning == CONCEPT_TERMS) {
             return true;
-        default:
-            break;
+        }
+        const bool last = cell + 2 == cells->first_cell + cells->n_cells &&
+                          cell_has_digit(page, &page->cells[cell + 1]);
+        const bool tax = hit->label->meaning == CONCEPT_TAX_TOTAL;
+        if ((cell == cells->first_cell && line_has_figure(page, line)) || (last && !tax)) {
+            return true;
         }
     }
     return false;

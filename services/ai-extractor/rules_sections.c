@@ -71,9 +71,23 @@ static uint32_t date_word(const struct lpage *page, uint32_t word, uint32_t last
     return in_list(one, key) ? 1 : 0;
 }
 
-/* The word that follows "Invoice no." or "Facture", or 0. */
-static uint32_t title_number(const struct lpage *page, const struct lcell *cell)
+/* Whether the word belongs to a label of something else than the document's number. */
+static bool other_label(const struct rules_page *rules, uint32_t word)
 {
+    for (size_t i = 0; i < rules->n_hits; i++) {
+        const struct label_hit *hit = &rules->hits[i];
+        if (hit_first_word(rules, hit) <= word && word <= hit_last_word(rules, hit) &&
+            hit->label->column < 0) {
+            return hit->label->meaning != CONCEPT_NUMBER && hit->label->meaning != CONCEPT_NONE;
+        }
+    }
+    return false;
+}
+
+/* The word that follows "Invoice no." or "Facture", or 0. */
+static uint32_t title_number(const struct rules_page *rules, const struct lcell *cell)
+{
+    const struct lpage *page = rules->page;
     const uint32_t last = cell->first + cell->n - 1;
     char key[64];
 
@@ -85,6 +99,9 @@ static uint32_t title_number(const struct lpage *page, const struct lcell *cell)
         size_t len;
         const char *text = word_text(page, w, &len);
         (void)word_key(page, w, key, sizeof(key));
+        if (other_label(rules, w)) {
+            return 0;
+        }
         if (w < last && (number_word(key) || (len == 1 && text[0] == '#'))) {
             return w + 1;
         }
@@ -109,7 +126,7 @@ int rules_title(const struct rules_target *target, const struct rules_page *rule
     for (size_t i = 0; (number || date) && i < page->n_cells; i++) {
         const struct lcell *cell = &page->cells[i];
         const uint32_t last = cell->first + cell->n - 1;
-        const uint32_t found = title_number(page, cell);
+        const uint32_t found = title_number(rules, cell);
         if (found == 0) {
             continue;
         }
@@ -209,6 +226,27 @@ static bool is_heading(const struct rules_page *rules, const struct label_hit *h
     return true;
 }
 
+/* Neither a label nor something with its own label. */
+static bool stands_alone(const struct rules_page *rules, const struct lcell *cell)
+{
+    const struct lpage *page = rules->page;
+    const size_t next = (size_t)(cell - page->cells) + 1;
+    bool labelled = true;
+
+    for (uint32_t w = cell->first; w < cell->first + cell->n; w++) {
+        labelled = labelled && rules->labelled[w];
+    }
+    if (labelled || cell_has_digit(page, cell) || cell_has_colon(page, cell)) {
+        return false;
+    }
+    if (next < page->n_cells && page->cells[next].line == cell->line) {
+        size_t len;
+        const char *text = word_text(page, page->cells[next].first, &len);
+        return text[0] != ':';
+    }
+    return true;
+}
+
 /* The first line of the block under a heading that can be a name. */
 static int block_name(const struct rules_target *target, const struct rules_page *rules,
                       const struct label_hit *hit, struct err *err)
@@ -234,9 +272,7 @@ static int block_name(const struct rules_target *target, const struct rules_page
         if (is_name_label(page, cell)) {
             return named_cell(target, rules, cell, 0.95F * hit->label->weight, err);
         }
-        const bool alone = !cell_has_digit(page, cell) && !cell_has_colon(page, cell) &&
-                           !rules->labelled[cell->first] && cell->n <= 9;
-        if (!candidate && alone) {
+        if (!candidate && cell->n <= 9 && stands_alone(rules, cell)) {
             candidate = cell;
         }
     }
@@ -263,6 +299,19 @@ static bool legal_form(const char *key)
     return in_list(words, key);
 }
 
+/* After a legal form a name ends: with its cell, or before a mark. */
+static bool name_ends(const struct lpage *page, uint32_t word, const struct lcell *cell)
+{
+    char key[64];
+    size_t len;
+    const char *text = word_text(page, word, &len);
+
+    if (word + 1 == cell->first + cell->n || text[len - 1] == ',') {
+        return true;
+    }
+    return word_key(page, word + 1, key, sizeof(key)) == 0;
+}
+
 /* A company's name at the top of the first page: up to its legal form. */
 static int company_name(const struct rules_target *target, const struct rules_page *rules,
                         struct err *err)
@@ -274,13 +323,13 @@ static int company_name(const struct rules_target *target, const struct rules_pa
 
     for (size_t i = 0; i < top && page->cells[i].line < 14; i++) {
         const struct lcell *cell = &page->cells[i];
-        if (rules->buyer_cell[i] || rules->labelled[cell->first] || cell->n > 12) {
+        if (rules->buyer_cell[i] || cell_has_colon(page, cell)) {
             continue;
         }
         for (uint32_t w = cell->first + 1; w < cell->first + cell->n && w < cell->first + 8; w++) {
             char key[64];
             (void)word_key(page, w, key, sizeof(key));
-            if (legal_form(key)) {
+            if (legal_form(key) && name_ends(page, w, cell)) {
                 best = best_last && best != i ? SIZE_MAX : i; /* two companies: which is it? */
                 best_last = best_last && best == SIZE_MAX ? best_last : w;
             }

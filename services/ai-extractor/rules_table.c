@@ -233,13 +233,18 @@ const struct concept_words concept_table[] = {
     {CONCEPT_LINE_TOTAL, "line total|amount|total|net amount|line amount|total price|sum",
      "line total|amount|total price|total|ext price|extended price|net amount|line "
      "amount|betrag|gesamtpreis|gesamt|summe|nettobetrag|"
-     "positionsbetrag|positionsbetrag ohne ust|entgelt|gesamtbetrag|montant|montant ht|prix "
+     "nettowert|positionsbetrag|positionsbetrag ohne ust|entgelt|gesamtbetrag|montant|montant "
+     "ht|prix "
      "ht|total ht|importe|importo|totale|bedrag|totaal|valor|"
      "prix total|precio total|amount excl vat|s price"},
     {CONCEPT_ITEM_NUMBER, "sku|item number|article number|code|item code|product code|item no",
      "sku|item no|item number|item code|product code|art nr|artnr|artikelnummer|artikel nr|article "
      "no|reference|ref|code|"
      "codigo|codice|artikelnr"},
+    {CONCEPT_LINES_SUM, "",
+     "positionssumme|summe der positionen|sum of line items|total lines|lines total|items "
+     "total|total des lignes|"
+     "ubertrag|carried forward|a reporter"},
     {CONCEPT_NONE, "",
      "total quantity|total qty|tot qty|total items|total number|total hours|item total|total "
      "savings|total sales tax|"
@@ -254,7 +259,7 @@ const struct concept_words concept_table[] = {
      "handelsregisternummer|registration number|company reg|company reg no|reg "
      "no|page|seite|fax|rechnungskorrektur|"
      "lieferanschrift|warenempfanger|balance forward|previous balance|previous unpaid "
-     "balance|opening balance|saldo anterior|total lines|"
+     "balance|opening balance|saldo anterior|"
      "bank account number|kontonummer|kontonr|konto nr|blz|globale "
      "nummer|gln|positionssumme|basisbetrag|zwischensumme ubertrag|amount saved|"
      "steuerbasisbetrag|warenwert|tax code|steuersatz|date time|stadt|vat rate|purchase order "

@@ -172,7 +172,9 @@ static int place_tokens(const struct rules_target *target, const struct place *p
         if (between > (place->announced ? FILLER_MAX : 2U)) {
             break;
         }
-        if (!acceptable(target, &token.value, token.start < 3)) {
+        const bool covers = token.start < 3 && token.end + 2 >= len;
+        if (!acceptable(target, &token.value, token.start < 3) ||
+            (sum && !covers && !(token.value.flags & VALUE_FRACTION) && !token.value.currency[0])) {
             continue;
         }
         /* money: of several amounts in a line of totals the last one is the total */
@@ -196,7 +198,7 @@ static int place_tokens(const struct rules_target *target, const struct place *p
 
 /* --- strings ---------------------------------------------------------------------------------- */
 
-static bool is_id(enum concept meaning)
+bool place_is_id(enum concept meaning)
 {
     switch ((int)meaning) {
     case CONCEPT_NUMBER:
@@ -291,6 +293,25 @@ static int place_id(const struct rules_target *target, const struct place *place
     return place_words(target, place, first, end, place->prior, err);
 }
 
+bool place_is_party(enum concept meaning)
+{
+    return meaning == CONCEPT_SELLER || meaning == CONCEPT_BUYER;
+}
+
+/* A name has letters and is no date, sum or address of its own. */
+static bool name_like(const struct rules_target *target, const struct place *place, uint32_t last)
+{
+    const struct lpage *page = place->page->page;
+    const size_t from = doctext_byte_of(page->page, page->words[place->first].start);
+    const size_t to = doctext_byte_of(page->page, page->words[last].end);
+    const char *text = page->page->text + from;
+    size_t first;
+    const char *word = word_text(page, place->first, &first);
+
+    return to - from >= 3 && letters_in(text, to - from) && !has_digit(word, first) &&
+           !reads_as(COLUMN_DATE, text, to - from, &target->job->hint);
+}
+
 static int place_string(const struct rules_target *target, const struct place *place,
                         struct err *err)
 {
@@ -299,7 +320,7 @@ static int place_string(const struct rules_target *target, const struct place *p
     if (is_pattern(target->meaning)) {
         return 0;
     }
-    if (is_id(target->meaning)) {
+    if (place_is_id(target->meaning)) {
         return place_id(target, place, err);
     }
     const uint32_t last = run_end(page, place->first, place->last);
@@ -314,6 +335,9 @@ static int place_string(const struct rules_target *target, const struct place *p
                 return 0;
             }
         }
+    }
+    if (place_is_party(target->meaning) && !name_like(target, place, last)) {
+        return 0;
     }
     return place_words(target, place, place->first, last, place->prior * 0.95F, err);
 }
@@ -352,193 +376,4 @@ int place_propose(const struct rules_target *target, const struct place *place, 
         break;
     }
     return 0;
-}
-
-/* --- places ----------------------------------------------------------------------------------- */
-
-static uint32_t cell_last(const struct lcell *cell)
-{
-    return cell->first + cell->n - 1;
-}
-
-static bool cell_starts_labelled(const struct rules_page *rules, const struct lcell *cell)
-{
-    return rules->labelled[cell->first];
-}
-
-static int try_right(const struct rules_target *target, const struct rules_page *rules,
-                     uint32_t cell, float prior, struct err *err)
-{
-    const struct lpage *page = rules->page;
-    const struct lline *line = &page->lines[page->cells[cell].line];
-    const bool sum = target->column->type == COLUMN_MONEY;
-    int found = 0;
-
-    for (uint32_t k = cell + 1; k < line->first_cell + line->n_cells; k++) {
-        const struct lcell *right = &page->cells[k];
-        struct place place = {rules, right->first, cell_last(right), prior, true, true};
-        size_t len;
-        const char *text = word_text(page, right->first, &len);
-        if (cell_starts_labelled(rules, right)) {
-            break;
-        }
-        if (right->n == 1 && len <= 3 && !has_digit(text, len) &&
-            k + 1 < line->first_cell + line->n_cells) {
-            if (place_propose(target, &place, err) < 0) {
-                return -1;
-            }
-            continue; /* ":" or a currency in a column of its own */
-        }
-        const int r = place_propose(target, &place, err);
-        if (r < 0) {
-            return -1;
-        }
-        found |= r;
-        prior *= 0.97F;
-        if (found || !sum) {
-            break;
-        }
-    }
-    return found;
-}
-
-/* Whether the column of figures goes on below: then it is a table, not a label with its value. */
-static bool column_goes_on(const struct rules_target *target, const struct rules_page *rules,
-                           const struct lcell *first)
-{
-    const struct lpage *page = rules->page;
-    const size_t from = (size_t)(first - page->cells);
-
-    for (size_t k = from + 1; k < page->n_cells && page->cells[k].line <= first->line + 2; k++) {
-        const struct lcell *cell = &page->cells[k];
-        if (cell->line == first->line || cell->x1 < first->x0 || cell->x0 > first->x1 ||
-            cell->y0 - first->y1 > 1.5F * page->line_h) {
-            continue;
-        }
-        const size_t base = doctext_byte_of(page->page, page->words[cell->first].start);
-        const size_t end = doctext_byte_of(page->page, page->words[cell_last(cell)].end);
-        struct token token;
-        size_t at = 0;
-        if (end > base && typing_next(target->column->type, page->page->text + base, end - base,
-                                      &at, &target->job->hint, &token)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int try_below(const struct rules_target *target, const struct rules_page *rules,
-                     uint32_t cell, float prior, struct err *err)
-{
-    const struct lpage *page = rules->page;
-    const struct lcell *head = &page->cells[cell];
-
-    for (uint32_t k = cell + 1; k < page->n_cells && page->cells[k].line <= head->line + 2; k++) {
-        const struct lcell *below = &page->cells[k];
-        const float overlap = fminf(head->x1, below->x1) - fmaxf(head->x0, below->x0);
-        const float narrow = fminf(head->x1 - head->x0, below->x1 - below->x0);
-        if (below->line == head->line || overlap < 0.5F * narrow) {
-            continue;
-        }
-        if (below->y0 - head->y1 > 2.2F * page->line_h || cell_starts_labelled(rules, below)) {
-            return 0;
-        }
-        const bool figures = target->column->type == COLUMN_MONEY ||
-                             target->column->type == COLUMN_NUMBER ||
-                             target->column->type == COLUMN_INTEGER;
-        if (figures && column_goes_on(target, rules, below)) {
-            return 0;
-        }
-        struct place place = {rules, below->first, cell_last(below), prior * 0.85F, true, true};
-        return place_propose(target, &place, err);
-    }
-    return 0;
-}
-
-/* Label cells side by side: a row of headings, whose values are below. */
-static bool among_labels(const struct rules_page *rules, uint32_t cell)
-{
-    const struct lpage *page = rules->page;
-    const struct lline *line = &page->lines[page->cells[cell].line];
-    size_t n = 0;
-
-    for (uint32_t k = line->first_cell; k < line->first_cell + line->n_cells; k++) {
-        n += cell_starts_labelled(rules, &page->cells[k]);
-    }
-    return n >= 2;
-}
-
-static float hit_weight(const struct rules_page *rules, const struct label_hit *hit,
-                        const struct lcell *cell, bool colon, bool *ret_use)
-{
-    const uint32_t first = hit_first_word(rules, hit);
-    const uint32_t before = first - cell->first;
-    float weight = hit->label->weight * (1 - 0.06F * (float)hit->distance);
-
-    *ret_use = true;
-    if (hit->n == 1 && hit->label->column < 0) {
-        weight *= 0.93F; /* one general word says less than two */
-    }
-    if (before == 0) {
-        return weight;
-    }
-    if (cell->n > PROSE_WORDS && !colon) {
-        *ret_use = false; /* a sentence */
-    }
-    bool labelled = true;
-    for (uint32_t w = cell->first; w < first; w++) {
-        labelled = labelled && rules->labelled[w];
-    }
-    return weight * (labelled || colon ? 0.85F : before <= 2 ? 0.75F : 0.6F);
-}
-
-int rules_label(const struct rules_target *target, const struct rules_page *rules,
-                const struct label_hit *hit, float weight, struct err *err)
-{
-    const struct lpage *page = rules->page;
-    uint32_t last = hit_last_word(rules, hit);
-    const uint32_t index = page->words[last].cell;
-    const struct lcell *cell = &page->cells[index];
-    bool colon = rules->tokens.items[hit->first + hit->n - 1].colon;
-    bool use;
-
-    if (rules->header_line[cell->line]) {
-        return 0;
-    }
-    /* "Number : 5", "Total (EUR): 5": marks and brackets behind the label belong to it */
-    while (last < cell_last(cell)) {
-        size_t len;
-        char key[32];
-        char code[4];
-        const char *text = word_text(page, last + 1, &len);
-        const bool mark = norm_key(text, min_size(len, 20), key, sizeof(key)) == 0;
-        const bool bracket = text[0] == '(' && !has_digit(text, len) && memchr(text, ')', len);
-        const bool money = currency_at(text, len, 0, code) >= len - 1 && len <= 5 && !mark;
-        if (!mark && !bracket && !money) {
-            break;
-        }
-        colon |= text[len - 1] == ':';
-        last++;
-    }
-    const float prior = weight * hit_weight(rules, hit, cell, colon, &use);
-    if (!use) {
-        return 0;
-    }
-    if (last < cell_last(cell)) {
-        struct place place = {rules, last + 1, cell_last(cell), prior, false, colon};
-        place.prior *= colon ? 1 : 0.95F;
-        return place_propose(target, &place, err) < 0 ? -1 : 0;
-    }
-    if (hit_first_word(rules, hit) != cell->first && !colon) {
-        return 0; /* the end of some other text */
-    }
-    const int right = try_right(target, rules, index, prior, err);
-    if (right != 0) {
-        return right < 0 ? -1 : 0;
-    }
-    const bool string = target->column->type == COLUMN_STRING && !is_id(target->meaning);
-    if (string && !among_labels(rules, index)) {
-        return 0;
-    }
-    return try_below(target, rules, index, prior, err) < 0 ? -1 : 0;
 }

@@ -72,13 +72,12 @@ void locale_learn(struct locale_votes *votes, const char *text, size_t len)
     for (size_t at = 0; typing_next(COLUMN_DATE, text, len, &at, &none, &token);) {
         learn_order(votes, text + token.start, token.end - token.start);
     }
-    for (size_t at = 0; at + 3 <= len; at++) { /* codes and signs away from numbers */
+    for (size_t at = 0; at + 3 <= len && !votes->currency[0]; at++) { /* "all amounts in EUR" */
+        static const char common[] = "EUR USD GBP CHF ";
         char code[4];
-        const size_t n = (text[at] >= 'A' && text[at] <= 'Z') || (unsigned char)text[at] >= 0xC2
-                             ? currency_at(text, len, at, code)
-                             : 0;
         const bool word = at && norm_is_alnum((unsigned char)text[at - 1]);
-        if (n >= 3 && !word) {
+        if (text[at] >= 'A' && text[at] <= 'Z' && !word && currency_at(text, len, at, code) == 3 &&
+            strstr(common, code)) {
             learn_currency(votes, code);
         }
     }
@@ -333,7 +332,7 @@ static json_t *number_to_json(const char *text)
     size_t digits = 0;
     char clean[80];
 
-    (void)snprintf(clean, sizeof(clean), "%s", text);
+    (void)snprintf(clean, sizeof(clean), "%.79s", text);
     char *point = strchr(clean, '.');
     if (point) {
         size_t n = strlen(clean);

@@ -32,18 +32,17 @@ static const struct {
     const char *sign;
     const char *code;
 } signs[] = {
-    {"€", "EUR"},     {"£", "GBP"},  {"¥", "JPY"},    {"₹", "INR"},    {"₽", "RUB"},
-    {"₩", "KRW"},     {"₺", "TRY"},  {"₪", "ILS"},    {"₫", "VND"},    {"฿", "THB"},
-    {"₱", "PHP"},     {"₦", "NGN"},  {"zł", "PLN"},   {"Kč", "CZK"},   {"US$", "USD"},
-    {"A$", "AUD"},    {"C$", "CAD"}, {"R$", "BRL"},   {"S$", "SGD"},   {"HK$", "HKD"},
-    {"$", "USD"},     {"RM", "MYR"}, {"Rs.", "INR"},  {"Rs", "INR"},   {"Fr.", "CHF"},
-    {"SFr.", "CHF"},  {"kr", ""},    {"Euro", "EUR"}, {"euro", "EUR"}, {"Euros", "EUR"},
-    {"euros", "EUR"},
+    {"€", "EUR"},  {"£", "GBP"},    {"¥", "JPY"},    {"₹", "INR"},     {"₽", "RUB"},
+    {"₩", "KRW"},  {"₺", "TRY"},    {"₪", "ILS"},    {"₫", "VND"},     {"฿", "THB"},
+    {"₱", "PHP"},  {"₦", "NGN"},    {"zł", "PLN"},   {"Kč", "CZK"},    {"US$", "USD"},
+    {"A$", "AUD"}, {"C$", "CAD"},   {"R$", "BRL"},   {"S$", "SGD"},    {"HK$", "HKD"},
+    {"$", "USD"},  {"RM", "MYR"},   {"Rs.", "INR"},  {"Rs", "INR"},    {"SFr.", "CHF"},
+    {"kr", ""},    {"Euro", "EUR"}, {"euro", "EUR"}, {"Euros", "EUR"}, {"euros", "EUR"},
 };
 
 static const char codes[] =
     "AED AUD BGN BRL CAD CHF CLP CNY COP CZK DKK EGP EUR GBP HKD HUF IDR ILS "
-    "INR ISK JPY KRW KZT MAD MXN MYR NGN NOK NZD PEN PHP PKR PLN QAR RON "
+    "INR ISK JPY KRW KZT MAD MXN MYR NGN NOK NZD PHP PKR PLN QAR RON "
     "RSD RUB SAR SEK SGD THB TND TRY TWD UAH USD VND ZAR ";
 
 static size_t code_at(const char *text, size_t len, size_t at, char ret_code[4])
