@@ -92,3 +92,5 @@ int render_text(struct jail_unit *unit, const struct render_opts *opts,
 
 /* Loads what render_pdf needs into the zygote: fonts, poppler's tables, one kept document. */
 int render_pdf_warm(struct err *err) WARN_UNUSED;
+/* The same for mail: character sets that would be loaded from files. */
+void render_mail_warm(void);

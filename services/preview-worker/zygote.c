@@ -23,6 +23,7 @@ static GLogWriterOutput drop_log(GLogLevelFlags level, const GLogField *fields, 
 static int warm(struct err *err)
 {
     g_log_set_writer_func(drop_log, NULL, NULL);
+    render_mail_warm();
     return picture_setup("preview-worker-zygote", err) != 0 ? -1 : render_pdf_warm(err);
 }
 
@@ -41,6 +42,9 @@ static int render(struct jail_unit *unit, struct err *err)
     }
     if (type->raster || type->kind == FILE_HEIC || type->kind == FILE_AVIF) {
         return render_image(unit, &opts, err);
+    }
+    if (type->text && type->kind != FILE_SVG) {
+        return render_text(unit, &opts, err);
     }
     return err_set(err, ERR_PERMANENT, "unsupported_type", "no preview for %s", type->mime);
 }
