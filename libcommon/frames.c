@@ -62,7 +62,7 @@ static int write_all(struct frame_writer *out, struct iovec *iov, int n, struct 
             return err_from_errno(err, done < 0 ? errno : EIO, "writing a result frame");
         }
         out->written += (uint64_t)done;
-        for (size_t left = (size_t)done; left > 0;) {
+        for (size_t left = (size_t)done; left > 0 && n > 0;) {
             size_t step = min_size(left, iov->iov_len);
             iov->iov_base = (char *)iov->iov_base + step;
             iov->iov_len -= step;

@@ -187,7 +187,7 @@ static int start_zygote(struct jail *jail, bool tied, struct err *err)
     /* No handler of ours may run in the child; the zygote opens its mask itself. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
+    pid_t pid = _Fork(); /* no atfork handlers of other libraries */
     if (pid == 0) {
         exec_zygote(jail->path, theirs, tied, env.list);
     }

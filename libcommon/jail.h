@@ -13,6 +13,8 @@
 
 struct jail; /* opaque, thread-safe after jail_start */
 
+/* Zero members take the jail's defaults (512 MB, 30 s, three times the CPU limit, 64 MB unless
+ * jail_start was given others). */
 struct jail_limits {
     uint64_t as_bytes;  /* RLIMIT_AS */
     unsigned cpu_s;     /* RLIMIT_CPU; a quarter more is granted for ticks */
@@ -37,16 +39,21 @@ struct jail_usage {
 };
 
 /* Execs the zygote program `path` (absolute, or beside the running program when it has no slash)
- * and waits at most 30 s for its hello. Call in main before any thread. */
+ * and waits at most 30 s for its hello. Call in main before any thread (else ERR_FATAL). The zygote
+ * gets a short environment of its own; of ours only TMPDIR, TESSDATA_PREFIX, FONTCONFIG_FILE,
+ * FONTCONFIG_PATH and the sanitizers' options. */
 int jail_start(const char *path, const struct jail_limits *defaults, struct jail **ret_jail,
                struct err *err) WARN_UNUSED;
-/* Kills the zygote and what runs in it. Takes NULL. */
+/* Ends the zygote and what runs in it, by force after a second. No run may be on. Takes NULL. */
 void jail_free(struct jail *jail);
 
 /* Runs one unit and waits for it. On 0 *ret_frames holds the stream (caller frees). On -1:
  *   error frame                      -> its class and code
- *   SIGSYS, memory or output limit   -> ERR_PERMANENT, "child_crashed" / "expands_too_much" ...
- *   other signal, exit != 0          -> ERR_UNKNOWN "child_crashed"
+ *   SIGSYS                           -> ERR_PERMANENT "child_crashed", the message has the call
+ *   memory or output limit           -> ERR_PERMANENT "expands_too_much" (also for an operation
+ *                                       that reports err_nomem: the lack is its own)
+ *   other signal, exit != 0, broken or unfinished frames
+ *                                    -> ERR_UNKNOWN "child_crashed"
  *   CPU or wall limit                -> ERR_UNKNOWN "child_timeout"
  *   zygote gone (it is restarted)    -> ERR_TRANSIENT "jail_restarted"
  *   cancelled                        -> ERR_TRANSIENT "cancelled"

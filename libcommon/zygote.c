@@ -324,21 +324,52 @@ static void reap_unit(struct unit *unit)
     *unit = (struct unit){0};
 }
 
-/* Waits for orders, for ends and for clients that hang up (their unit is killed). */
+/* False when the service is gone. */
+static bool take_order(struct loop *loop)
+{
+    struct order_fds fds = {.count = 0};
+    size_t len = 0;
+    int rc = receive_order(loop, &len, &fds);
+
+    if (rc > 0) {
+        start_unit(loop, len, &fds);
+    }
+    /* The next child shall not find the last one's parameters. */
+    memset(loop->message, 0, len);
+    close_fds(&fds);
+    return rc != 0;
+}
+
+/* The descriptors of one running unit: its end, and its client hanging up. */
+static nfds_t watch_unit(const struct unit *unit, struct pollfd *pfds)
+{
+    pfds[0] = (struct pollfd){.fd = unit->pidfd, .events = POLLIN};
+    pfds[1] = (struct pollfd){.fd = unit->events, .events = 0};
+    return 2;
+}
+
+static void tend_unit(struct unit *unit, const struct pollfd *pfds)
+{
+    if (pfds[1].revents) {
+        kill(unit->pid, SIGKILL); /* nobody waits for it any more */
+    }
+    if (pfds[0].revents) {
+        reap_unit(unit);
+    }
+}
+
 static int serve(struct loop *loop)
 {
     struct pollfd pfds[1 + 2 * JAIL_UNITS_MAX];
     struct unit *polled[JAIL_UNITS_MAX];
 
     for (;;) {
-        nfds_t n = 0;
-        pfds[n++] = (struct pollfd){.fd = loop->control, .events = POLLIN};
+        nfds_t n = 1;
+        pfds[0] = (struct pollfd){.fd = loop->control, .events = POLLIN};
         for (size_t i = 0; i < JAIL_UNITS_MAX; i++) {
-            struct unit *unit = &loop->units[i];
-            if (unit->pid) {
-                polled[(n - 1) / 2] = unit;
-                pfds[n++] = (struct pollfd){.fd = unit->pidfd, .events = POLLIN};
-                pfds[n++] = (struct pollfd){.fd = unit->events, .events = 0};
+            if (loop->units[i].pid) {
+                polled[n / 2] = &loop->units[i];
+                n += watch_unit(&loop->units[i], &pfds[n]);
             }
         }
         if (poll(pfds, n, -1) < 0) {
@@ -348,25 +379,10 @@ static int serve(struct loop *loop)
             return -1;
         }
         for (nfds_t i = 1; i < n; i += 2) {
-            struct unit *unit = polled[(i - 1) / 2];
-            if (pfds[i + 1].revents) {
-                kill(unit->pid, SIGKILL);
-            }
-            if (pfds[i].revents) {
-                reap_unit(unit);
-            }
+            tend_unit(polled[i / 2], &pfds[i]);
         }
-        if (pfds[0].revents) {
-            struct order_fds fds = {.count = 0};
-            size_t len = 0;
-            int rc = receive_order(loop, &len, &fds);
-            if (rc > 0) {
-                start_unit(loop, len, &fds);
-            }
-            close_fds(&fds);
-            if (rc == 0) {
-                return 0;
-            }
+        if (pfds[0].revents && !take_order(loop)) {
+            return 0;
         }
     }
 }
@@ -492,7 +508,7 @@ static int set_up_process(struct loop *loop)
         signal(sig, SIG_DFL);
     }
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0) {
         return -1;
     }

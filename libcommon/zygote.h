@@ -9,12 +9,19 @@
 
 #include "libcommon/frames.h"
 
-/* What the cage of an operation lets through besides memory, its own descriptors and time. */
+/* A child has /dev/null as 0, 1, 2 and only its input, output and second input besides, all but the
+ * output read-only. A call that no cage foresees ends it (SIGSYS).
+ *
+ * CAGE_OFFICE: the zygote sets TMPDIR (and HOME, for reading, named in read_paths) to absolute
+ * paths of its own before the loop; each child finds an empty TMPDIR with only the folders lu*.tmp
+ * and lu*.tmp/lu*.tmp that were there, and keeps the library's own descriptors.
+ *
+ * What the cage of an operation lets through besides memory, its own descriptors and time. */
 enum cage_flags {
     CAGE_PURE = 0,            /* opens nothing, one thread */
     CAGE_READ_FILES = 1 << 0, /* openat read-only below the zygote's read_paths (Landlock) */
     CAGE_THREADS = 1 << 1,    /* may start threads (libvips), never processes */
-    CAGE_OFFICE = 1 << 2,     /* LibreOfficeKit's list: writes below its private TMPDIR too */
+    CAGE_OFFICE = 1 << 2,     /* LibreOfficeKit's list: also writes below $TMPDIR */
 };
 
 /* One unit, in the child. */
