@@ -1,270 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tables: a line of headings that names at least two item columns fixes where columns stand; lines
- * below with figures in them are rows, until a label of totals.
- * It refuses tables without headings, and lines that fill only one column.
+ * Tables: headings that name at least two item columns fix where columns stand; lines below with
+ * figures in them are rows, until a label of totals.
+ * It refuses tables without headings, lines that fill only one column, and rows without the amount
+ * that their table has a column for.
  */
 #include "services/ai-extractor/norm.h"
-#include "services/ai-extractor/rules.h"
+#include "services/ai-extractor/rules_bands.h"
 
-#include <math.h>
 #include <string.h>
 
-#define BANDS_MAX 40U
 #define ROW_PRIOR 0.92F
-
-/* Where a column stands; item -1: a heading nobody asked for. */
-struct band {
-    float x0, x1;
-    int item;
-};
-
-struct table {
-    const struct backend_job *job;
-    const struct columns *items;
-    const struct rules_page *rules;
-    size_t column;
-    enum concept meanings[COLUMNS_MAX];
-    struct band bands[BANDS_MAX];
-    size_t n_bands;
-    struct proposals *out;
-    struct candidate *row; /* being filled; NULL before the first */
-    float row_bottom;
-    size_t row_lines; /* of text added below its first */
-};
-
-/* In a table "total" and "amount" mean the line's. */
-static enum concept item_concept(const char *name)
-{
-    const enum concept meaning = concept_of(name);
-
-    switch ((int)meaning) {
-    case CONCEPT_TOTAL:
-    case CONCEPT_NET_TOTAL:
-    case CONCEPT_DUE_AMOUNT:
-        return CONCEPT_LINE_TOTAL;
-    case CONCEPT_NUMBER:
-        return CONCEPT_POSITION;
-    default:
-        return meaning;
-    }
-}
-
-/* --- headings --------------------------------------------------------------------------------- */
-
-static int hit_item(const struct table *table, const struct label_hit *hit)
-{
-    for (size_t i = 0; i < table->items->n; i++) {
-        if (label_serves(hit->label, i, table->meanings[i])) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
-
-static uint32_t hit_line(const struct table *table, const struct label_hit *hit)
-{
-    const struct lpage *page = table->rules->page;
-
-    return page->cells[page->words[hit_first_word(table->rules, hit)].cell].line;
-}
-
-/* Item columns named in this line, as a count of different ones. */
-static size_t named_items(const struct table *table, uint32_t line)
-{
-    bool named[COLUMNS_MAX] = {false};
-    size_t n = 0;
-
-    for (size_t i = 0; i < table->rules->n_hits; i++) {
-        const int item = hit_line(table, &table->rules->hits[i]) == line
-                             ? hit_item(table, &table->rules->hits[i])
-                             : -1;
-        if (item >= 0 && !named[item]) {
-            named[item] = true;
-            n++;
-        }
-    }
-    return n;
-}
-
-static void add_band(struct table *table, float x0, float x1, int item)
-{
-    if (table->n_bands == BANDS_MAX) {
-        return;
-    }
-    size_t at = table->n_bands;
-    while (at > 0 && table->bands[at - 1].x0 > x0) {
-        table->bands[at] = table->bands[at - 1];
-        at--;
-    }
-    table->bands[at] = (struct band){x0, x1, item};
-    table->n_bands++;
-}
-
-static bool has_item(const struct table *table, int item)
-{
-    for (size_t i = 0; i < table->n_bands; i++) {
-        if (table->bands[i].item == item) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool named_later(const struct table *table, size_t hit, uint32_t line, int item)
-{
-    for (size_t i = hit + 1; i < table->rules->n_hits; i++) {
-        const struct label_hit *other = &table->rules->hits[i];
-        if (other->first != table->rules->hits[hit].first && hit_line(table, other) == line &&
-            hit_item(table, other) == item) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void add_line_items(struct table *table, uint32_t line)
-{
-    const struct lpage *page = table->rules->page;
-
-    for (size_t i = 0; i < table->rules->n_hits; i++) {
-        const struct label_hit *hit = &table->rules->hits[i];
-        const int item = hit_line(table, hit) == line ? hit_item(table, hit) : -1;
-        if (item >= 0 && table->meanings[item] == CONCEPT_LINE_TOTAL &&
-            named_later(table, i, line, item)) {
-            continue; /* "Amount ... Price Total": the last one is the line's total */
-        }
-        if (item >= 0 && !has_item(table, item)) {
-            add_band(table, page->words[hit_first_word(table->rules, hit)].x0,
-                     page->words[hit_last_word(table->rules, hit)].x1, item);
-        }
-    }
-}
-
-/* Bands of a heading line: the labels, and what else stands there. */
-static void read_headings(struct table *table, uint32_t line)
-{
-    const struct lpage *page = table->rules->page;
-    const struct lline *heads = &page->lines[line];
-
-    table->n_bands = 0;
-    add_line_items(table, line);
-    for (uint32_t k = heads->first_cell; k < heads->first_cell + heads->n_cells; k++) {
-        const struct lcell *cell = &page->cells[k];
-        for (uint32_t w = cell->first; w < cell->first + cell->n; w++) {
-            bool taken = false;
-            for (size_t b = 0; b < table->n_bands && !taken; b++) {
-                taken = page->words[w].x0 < table->bands[b].x1 + page->char_w &&
-                        page->words[w].x1 > table->bands[b].x0 - page->char_w;
-            }
-            if (!taken) {
-                add_band(table, page->words[w].x0, page->words[w].x1, -1);
-            }
-        }
-    }
-    for (uint32_t step = 1; step <= 2; step++) { /* headings of two or three lines */
-        if (line >= step && page->lines[line].y0 - page->lines[line - step].y1 < 2 * page->line_h) {
-            add_line_items(table, line - step);
-        }
-        if (line + step < page->n_lines &&
-            page->lines[line + step].y0 - page->lines[line].y1 < 2 * page->line_h) {
-            add_line_items(table, line + step);
-        }
-    }
-}
-
-/* --- lines ------------------------------------------------------------------------------------ */
-
-static bool is_string(const struct table *table, int item)
-{
-    return item >= 0 && table->items->items[item].type == COLUMN_STRING;
-}
-
-static int nearest_band(const struct table *table, float x0, float x1)
-{
-    float best = 1e9F;
-    int found = -1;
-
-    for (size_t b = 0; b < table->n_bands; b++) {
-        const struct band *band = &table->bands[b];
-        const float gap = fmaxf(fmaxf(band->x0 - x1, x0 - band->x1), 0);
-        const float middle = fabsf((band->x0 + band->x1) - (x0 + x1)) / 2;
-        if (gap + middle * 0.01F < best) {
-            best = gap + middle * 0.01F;
-            found = (int)b;
-        }
-    }
-    return found;
-}
-
-static size_t bands_under(const struct table *table, const struct lcell *cell, int *ret_first)
-{
-    size_t n = 0;
-
-    for (size_t b = 0; b < table->n_bands; b++) {
-        const float overlap =
-            fminf(cell->x1, table->bands[b].x1) - fmaxf(cell->x0, table->bands[b].x0);
-        if (overlap > 0) {
-            *ret_first = n == 0 ? (int)b : *ret_first;
-            n++;
-        }
-    }
-    return n;
-}
-
-struct span {
-    uint32_t first, last;
-    bool used;
-};
-
-static void take_word(struct span *span, uint32_t word)
-{
-    if (!span->used) {
-        *span = (struct span){word, word, true};
-    } else if (word == span->last + 1) {
-        span->last = word;
-    }
-}
-
-static bool mostly_letters(const struct lpage *page, const struct lcell *cell)
-{
-    size_t letters = 0;
-    size_t digits = 0;
-
-    for (uint32_t w = cell->first; w < cell->first + cell->n; w++) {
-        size_t len;
-        const char *text = word_text(page, w, &len);
-        for (size_t i = 0; i < len; i++) {
-            digits += text[i] >= '0' && text[i] <= '9';
-            letters += (unsigned char)text[i] >= 'A';
-        }
-    }
-    return letters > digits;
-}
-
-/* Gives a line's words to the columns they stand under. */
-static void assign_line(const struct table *table, uint32_t line, struct span *spans)
-{
-    const struct lpage *page = table->rules->page;
-    const struct lline *cells = &page->lines[line];
-
-    for (uint32_t k = cells->first_cell; k < cells->first_cell + cells->n_cells; k++) {
-        const struct lcell *cell = &page->cells[k];
-        int first = -1;
-        const size_t under = bands_under(table, cell, &first);
-        const bool text =
-            under > 1 && is_string(table, table->bands[first].item) && mostly_letters(page, cell);
-        for (uint32_t w = cell->first; w < cell->first + cell->n; w++) {
-            const int band = under == 1 || text
-                                 ? first
-                                 : nearest_band(table, under ? page->words[w].x0 : cell->x0,
-                                                under ? page->words[w].x1 : cell->x1);
-            if (band >= 0 && table->bands[band].item >= 0) {
-                take_word(&spans[table->bands[band].item], w);
-            }
-        }
-    }
-}
 
 static bool has_letters(const struct lpage *page, uint32_t first, uint32_t last)
 {
@@ -442,6 +188,18 @@ static int continue_text(struct table *table, uint32_t line, const struct candid
     return 0;
 }
 
+static void read_items(const struct table *table, const struct span *spans, struct candidate *found,
+                       bool *has, size_t *figures, size_t *filled)
+{
+    *figures = 0;
+    *filled = 0;
+    for (size_t i = 0; i < table->items->n; i++) {
+        has[i] = spans[i].used && read_item(table, i, &spans[i], &found[i]);
+        *figures += has[i] && is_figure(table, i);
+        *filled += has[i];
+    }
+}
+
 static int table_line(struct table *table, uint32_t line, struct err *err)
 {
     const struct lpage *page = table->rules->page;
@@ -451,11 +209,14 @@ static int table_line(struct table *table, uint32_t line, struct err *err)
     size_t figures = 0;
     size_t filled = 0;
 
-    assign_line(table, line, spans);
-    for (size_t i = 0; i < table->items->n; i++) {
-        has[i] = spans[i].used && read_item(table, i, &spans[i], &found[i]);
-        figures += has[i] && is_figure(table, i);
-        filled += has[i];
+    if (!bands_assign(table, line, false, spans)) {
+        return 0;
+    }
+    read_items(table, spans, found, has, &figures, &filled);
+    if (figures == 0 && table->row) {
+        memset(spans, 0, sizeof(spans));
+        (void)bands_assign(table, line, true, spans);
+        read_items(table, spans, found, has, &figures, &filled);
     }
     if (figures && continues(table, has, page->lines[line].y0)) {
         table->row_bottom = page->lines[line].y1;
@@ -542,15 +303,40 @@ static bool ends_table(const struct table *table, uint32_t line)
     return false;
 }
 
+/* Rows that lack the amount their table has a column for were something else. */
+static void drop_poor_rows(const struct table *table, size_t from)
+{
+    struct candidate_rows *rows = &table->out->rows[table->column];
+    size_t kept = from;
+
+    for (size_t i = from; i < rows->n_rows; i++) {
+        struct candidate *row = &rows->cells[i * rows->n_columns];
+        bool poor = false;
+        for (size_t b = 0; b < table->n_bands; b++) {
+            const int item = table->bands[b].item;
+            poor |= item >= 0 && table->meanings[item] == CONCEPT_LINE_TOTAL && !row[item].raw;
+        }
+        for (size_t k = 0; k < rows->n_columns; k++) {
+            if (poor) {
+                candidate_done(&row[k]);
+            } else {
+                rows->cells[kept * rows->n_columns + k] = row[k];
+            }
+        }
+        kept += !poor;
+    }
+    rows->n_rows = min_size(kept, rows->n_rows);
+}
+
 static int read_table(struct table *table, uint32_t head, uint32_t *ret_line, struct err *err)
 {
     const struct lpage *page = table->rules->page;
     uint32_t line = head + 1;
 
     table->row = NULL;
-    read_headings(table, head);
+    bands_read(table, head);
     for (; line < page->n_lines; line++) {
-        if (table->rules->header_line[line] && named_items(table, line) >= 2) {
+        if (table->rules->header_line[line] && bands_named(table, line) >= 2) {
             continue;
         }
         if (ends_table(table, line)) {
@@ -570,13 +356,17 @@ static int page_tables(struct table *table, struct err *err)
     const size_t least = table->items->n == 1 ? 1 : 2;
 
     for (uint32_t line = 0; line < page->n_lines; line++) {
-        if (named_items(table, line) < least) {
+        if (bands_named(table, line) < least) {
             continue;
+        }
+        while (line + 1 < page->n_lines && bands_own(table, line + 1) > bands_own(table, line)) {
+            line++; /* the fullest line of the headings leads */
         }
         const size_t before = table->out->rows[table->column].n_rows;
         if (read_table(table, line, &line, err) < 0) {
             return -1;
         }
+        drop_poor_rows(table, before);
         if (table->out->rows[table->column].n_rows > before) {
             return 0; /* one table a page: others are summaries */
         }
