@@ -7,3 +7,7 @@ TEXT_PARSER_PKGS := jansson poppler-glib cairo libarchive libxml-2.0 gmime-3.0 i
 PROGRAMS += text-extractor-zygote
 text-extractor-zygote_SRCS := zygote.c $(TEXT_PARSERS)
 text-extractor-zygote_PKGS := $(TEXT_PARSER_PKGS) libseccomp
+
+PROGRAMS += text-extractor
+text-extractor_SRCS := main.c stage.c
+text-extractor_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp

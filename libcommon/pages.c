@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two growing buffers and a list of where each page lies in them.
+ */
+#include "libcommon/pages.h"
+
+#include <string.h>
+
+#include "libcommon/buf.h"
+#include "libcommon/jget.h"
+
+struct sink_page {
+    int page;
+    char engine[16];
+    double confidence, width, height;
+    bool needs_ocr, has_words;
+    int64_t chars;
+    uint64_t text_start, text_bytes, words_start, words_bytes;
+};
+
+struct page_sink {
+    struct sink_page *pages;
+    size_t n, cap, need_ocr;
+    int64_t chars;
+    struct buf text, words;
+};
+
+int page_sink_new(struct page_sink **ret_sink, struct err *err)
+{
+    struct page_sink *sink = calloc(1, sizeof(*sink));
+
+    if (!sink) {
+        return err_nomem(err);
+    }
+    buf_init(&sink->text, PAGES_TEXT_MAX);
+    buf_init(&sink->words, PAGES_WORDS_MAX);
+    *ret_sink = sink;
+    return 0;
+}
+
+void page_sink_free(struct page_sink *sink)
+{
+    if (sink) {
+        buf_done(&sink->text);
+        buf_done(&sink->words);
+        free(sink->pages);
+        free(sink);
+    }
+}
+
+static int64_t count_cp(const char *text, size_t len)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        n += ((unsigned char)text[i] & 0xc0U) != 0x80U ? 1 : 0;
+    }
+    return n;
+}
+
+int page_sink_page(struct page_sink *sink, int page, const char *engine, double confidence,
+                   double width, double height, bool needs_ocr, const char *text, size_t len,
+                   struct err *err)
+{
+    if (page < 1 || sink->n >= DOCTEXT_PAGES_MAX || !utf8_valid(text, len)) {
+        return err_set(err, ERR_UNKNOWN, "child_crashed", "the parser sent a page that is none");
+    }
+    if (sink->n == sink->cap) {
+        size_t cap = sink->cap ? sink->cap * 2 : 16;
+        struct sink_page *pages = realloc(sink->pages, cap * sizeof(*pages));
+        if (!pages) {
+            return err_nomem(err);
+        }
+        sink->pages = pages;
+        sink->cap = cap;
+    }
+    if (sink->n > 0 && buf_append(&sink->text, "\f", 1, err) < 0) {
+        return -1;
+    }
+    struct sink_page *p = &sink->pages[sink->n];
+    *p = (struct sink_page){.page = page,
+                            .confidence = confidence,
+                            .width = width,
+                            .height = height,
+                            .needs_ocr = needs_ocr,
+                            .chars = count_cp(text, len),
+                            .text_start = sink->text.len,
+                            .text_bytes = len};
+    snprintf(p->engine, sizeof(p->engine), "%s", engine);
+    if (buf_append(&sink->text, text, len, err) < 0) {
+        return -1;
+    }
+    sink->n++;
+    sink->need_ocr += needs_ocr ? 1 : 0;
+    sink->chars += p->chars;
+    return 0;
+}
+
+int page_sink_words(struct page_sink *sink, int page, const char *line, size_t len,
+                    struct err *err)
+{
+    struct sink_page *p = sink->n > 0 ? &sink->pages[sink->n - 1] : NULL;
+
+    if (!p || p->page != page || p->has_words || memchr(line, '\n', len)) {
+        return err_set(err, ERR_UNKNOWN, "child_crashed", "the parser sent words of no page");
+    }
+    p->has_words = true;
+    p->words_start = sink->words.len;
+    p->words_bytes = len;
+    return buf_append(&sink->words, line, len, err) < 0 ||
+                   buf_append(&sink->words, "\n", 1, err) < 0
+               ? -1
+               : 0;
+}
+
+static double real_of(const json_t *meta, const char *name, double fallback)
+{
+    const json_t *value = json_object_get(meta, name);
+
+    return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+int page_sink_frame(struct page_sink *sink, const struct frame *frame, bool *ret_taken,
+                    struct err *err)
+{
+    int64_t page = 0;
+    bool needs = false;
+    const char *engine;
+
+    *ret_taken = false;
+    if (strcmp(frame->type, "page") == 0) {
+        *ret_taken = true;
+        if (jget_int(frame->meta, "page", 1, INT32_MAX, &page, err) < 0 ||
+            jget_opt_bool(frame->meta, "needsOcr", false, &needs, err) < 0 ||
+            jget_opt_str(frame->meta, "engine", 15, "native", &engine, err) < 0) {
+            return -1;
+        }
+        return page_sink_page(sink, (int)page, engine, real_of(frame->meta, "confidence", -1),
+                              real_of(frame->meta, "width", 0), real_of(frame->meta, "height", 0),
+                              needs, frame->payload, frame->len, err);
+    }
+    if (strcmp(frame->type, "words") == 0) {
+        *ret_taken = true;
+        if (jget_int(frame->meta, "page", 1, INT32_MAX, &page, err) < 0) {
+            return -1;
+        }
+        return page_sink_words(sink, (int)page, frame->payload, frame->len, err);
+    }
+    return 0;
+}
+
+static int add_row(const struct sink_page *p, struct job *job, const char *text_key,
+                   const char *words_key, struct err *err)
+{
+    return outcome_page(job->out,
+                        &(struct outcome_page){.page = p->page,
+                                               .engine = p->engine,
+                                               .chars = p->chars,
+                                               .confidence = p->confidence,
+                                               .width = p->width,
+                                               .height = p->height,
+                                               .needs_ocr = p->needs_ocr,
+                                               .text_key = text_key,
+                                               .text_start = p->text_start,
+                                               .text_bytes = p->text_bytes,
+                                               .words_key = p->has_words ? words_key : NULL,
+                                               .words_start = p->words_start,
+                                               .words_bytes = p->words_bytes},
+                        err);
+}
+
+int page_sink_store(struct page_sink *sink, struct job *job, struct err *err)
+{
+    const char *text_key = NULL, *words_key = NULL;
+
+    if (sink->n == 0) {
+        return 0;
+    }
+    if (job_put(job, "text", sink->text.data ? sink->text.data : "", sink->text.len,
+                "text/plain; charset=utf-8", &text_key, err) < 0 ||
+        outcome_artifact(job->out, "text", 0, text_key, sink->text.len,
+                         "text/plain; charset=utf-8", NULL, err) < 0) {
+        return -1;
+    }
+    if (sink->words.len > 0 &&
+        (job_put(job, "words", sink->words.data, sink->words.len, "application/x-ndjson",
+                 &words_key, err) < 0 ||
+         outcome_artifact(job->out, "words", 0, words_key, sink->words.len,
+                          "application/x-ndjson", NULL, err) < 0)) {
+        return -1;
+    }
+    for (size_t i = 0; i < sink->n; i++) {
+        if (add_row(&sink->pages[i], job, text_key, words_key, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+size_t page_sink_count(const struct page_sink *sink)
+{
+    return sink->n;
+}
+
+size_t page_sink_need_ocr(const struct page_sink *sink)
+{
+    return sink->need_ocr;
+}
+
+int64_t page_sink_chars(const struct page_sink *sink)
+{
+    return sink->chars;
+}
+
+/* Reading ---------------------------------------------------------------------------------------*/
+
+static const char load_sql[] =
+    "SELECT DISTINCT ON (page) page, engine, text_key, text_start, text_bytes, words_key,"
+    "  words_start, words_bytes FROM file_page WHERE file_id = $1::uuid AND version = $2::int"
+    "  AND generation <= $3::int ORDER BY page, generation DESC";
+
+/* Objects read so far: a file's pages lie in few of them. */
+#define OBJECTS_MAX 1024
+struct object_cache {
+    struct {
+        char *key;
+        struct buf data;
+    } items[OBJECTS_MAX];
+    size_t n;
+    size_t total;
+};
+
+static void cache_done(struct object_cache *cache)
+{
+    for (size_t i = 0; i < cache->n; i++) {
+        free(cache->items[i].key);
+        buf_done(&cache->items[i].data);
+    }
+}
+
+static int cache_get(struct object_cache *cache, struct store *store, const char *key,
+                     const struct buf **ret_data, struct err *err)
+{
+    for (size_t i = 0; i < cache->n; i++) {
+        if (strcmp(cache->items[i].key, key) == 0) {
+            *ret_data = &cache->items[i].data;
+            return 0;
+        }
+    }
+    if (cache->n == OBJECTS_MAX || cache->total > DOCTEXT_BYTES_MAX) {
+        return err_set(err, ERR_PERMANENT, "too_large", "the document's text is too large");
+    }
+    size_t i = cache->n;
+    cache->items[i].key = strdup(key);
+    if (!cache->items[i].key) {
+        return err_nomem(err);
+    }
+    buf_init(&cache->items[i].data, PAGES_WORDS_MAX);
+    cache->n++;
+    if (store_get_mem(store, key, STORE_WHOLE, PAGES_WORDS_MAX, &cache->items[i].data, err) < 0) {
+        return err_wrap(err, "reading the text of a page");
+    }
+    cache->total += cache->items[i].data.len;
+    *ret_data = &cache->items[i].data;
+    return 0;
+}
+
+/* The slice a row names; empty where there is none. */
+static int slice(struct object_cache *cache, struct store *store, const PGresult *res, int row,
+                 int col, const char **ret_data, size_t *ret_len, struct err *err)
+{
+    const char *key = db_str(res, row, col);
+    uint64_t start = (uint64_t)db_i64(res, row, col + 1), len = (uint64_t)db_i64(res, row, col + 2);
+    const struct buf *data = NULL;
+
+    *ret_data = NULL;
+    *ret_len = 0;
+    if (!key || len == 0) {
+        return 0;
+    }
+    if (cache_get(cache, store, key, &data, err) < 0) {
+        return -1;
+    }
+    if (start > data->len || len > data->len - start) {
+        return err_set(err, ERR_UNKNOWN, "corrupt", "a page lies outside its object");
+    }
+    *ret_data = data->data + start;
+    *ret_len = len;
+    return 0;
+}
+
+static int load_rows(struct object_cache *cache, struct store *store, const PGresult *res,
+                     struct doctext *doc, struct err *err)
+{
+    for (int row = 0; row < PQntuples(res); row++) {
+        const char *text, *words;
+        size_t text_len, words_len;
+        if (slice(cache, store, res, row, 2, &text, &text_len, err) < 0 ||
+            slice(cache, store, res, row, 5, &words, &words_len, err) < 0 ||
+            doctext_add_page(doc, (int)db_i64(res, row, 0), text ? text : "", text_len, words,
+                             words_len, PQgetvalue(res, row, 1), err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int pages_load(struct db *db, struct store *store, const char *file_id, int version,
+               int generation, struct doctext **ret_doc, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    CLEANUP(doctext_cleanup) struct doctext *doc = doctext_new();
+    struct db_num n_version, n_generation;
+    const char *params[] = {file_id, db_num(&n_version, version),
+                            db_num(&n_generation, generation)};
+    struct object_cache *cache = calloc(1, sizeof(*cache));
+
+    if (!doc || !cache) {
+        free(cache);
+        return err_nomem(err);
+    }
+    int r = db_run(db, load_sql, 3, params, &res, err);
+    if (r == 0) {
+        r = load_rows(cache, store, res, doc, err);
+    }
+    cache_done(cache);
+    free(cache);
+    if (r < 0) {
+        return -1;
+    }
+    *ret_doc = STEAL(doc);
+    return 0;
+}
