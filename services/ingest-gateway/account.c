@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who one is, and one's keys. A key's secret leaves the service once, in the answer that made it;
+ * that answer is therefore not kept for its Idempotency-Key.
+ */
+#include "services/ingest-gateway/auth.h"
+#include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/handlers.h"
+#include "services/ingest-gateway/sql.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static json_t *scopes_json(unsigned scopes)
+{
+    json_t *list = json_array();
+
+    if (scopes & SCOPE_READ) {
+        json_array_append_new(list, json_string("read"));
+    }
+    if (scopes & SCOPE_WRITE) {
+        json_array_append_new(list, json_string("write"));
+    }
+    if (scopes & SCOPE_ADMIN) {
+        json_array_append_new(list, json_string("admin"));
+    }
+    return list;
+}
+
+int auth_me(struct request *req, struct reply *reply, struct err *err)
+{
+    return reply_take_json(reply, 200,
+                           json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", req->who.user_id, "name",
+                                     req->who.name, "role", req->who.role, "keyId", req->who.key_id,
+                                     "scopes", scopes_json(req->who.scopes)),
+                           err);
+}
+
+static const char list_sql[] = "SELECT key_id, name, array_to_json(scopes), " SQL_TIME(
+    "created_at") ", " SQL_TIME("expires_at") " FROM api_key WHERE user_id = $1::uuid AND "
+                                              "revoked_at IS NULL ORDER BY created_at LIMIT 200";
+
+int key_list(struct request *req, struct reply *reply, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {req->who.user_id};
+
+    if (db_run(req->gw->db, list_sql, 1, params, &res, err) < 0) {
+        return -1;
+    }
+    json_t *items = json_array();
+    for (int i = 0; i < PQntuples(res); i++) {
+        json_array_append_new(
+            items,
+            json_pack("{s:o, s:o, s:o, s:o, s:o}", "id", sql_json_str(res, i, 0), "name",
+                      sql_json_str(res, i, 1), "scopes", sql_json_doc(res, i, 2), "createdAt",
+                      sql_json_str(res, i, 3), "expiresAt", sql_json_str(res, i, 4)));
+    }
+    return list_reply(reply, items, NULL, err);
+}
+
+/* A key never gives more than the one that makes it has. */
+static int read_scopes(struct request *req, const json_t *body, unsigned *ret_scopes,
+                       struct err *err)
+{
+    const json_t *list = json_object_get(body, "scopes");
+    unsigned scopes = 0;
+    size_t i;
+    json_t *one;
+
+    if (!list || json_is_null(list)) {
+        *ret_scopes = SCOPE_READ | SCOPE_WRITE;
+        return 0;
+    }
+    json_array_foreach(list, i, one)
+    {
+        unsigned s = json_is_string(one) ? scope_parse(json_string_value(one)) : 0;
+        if (s == 0) {
+            return request_invalid(req, "/scopes", "a scope is read, write or admin", err);
+        }
+        scopes |= s;
+    }
+    if (!json_is_array(list) || scopes == 0) {
+        return request_invalid(req, "/scopes", "at least one scope is needed", err);
+    }
+    if (scopes & ~req->who.scopes) {
+        return err_set(err, ERR_PERMANENT, "forbidden", "this key cannot give that scope");
+    }
+    *ret_scopes = scopes;
+    return 0;
+}
+
+static const char create_sql[] =
+    "INSERT INTO api_key (key_id, user_id, secret_sha256, name, scopes, expires_at)"
+    " SELECT $1, a.user_id, decode($3, 'hex'), $4, $5::text[],"
+    "        CASE WHEN $6::int > 0 THEN now() + make_interval(days => $6::int) END"
+    "   FROM account a WHERE a.user_id = $2::uuid AND a.disabled_at IS NULL"
+    " RETURNING user_id, " SQL_TIME("expires_at");
+
+static const char *owner_of(struct request *req, const json_t *body, struct err *err)
+{
+    const json_t *user = json_object_get(body, "userId");
+    const char *id = json_string_value(user);
+
+    if (!user || json_is_null(user)) {
+        return req->who.user_id;
+    }
+    if (!id || !uuid_text_valid(id)) {
+        request_invalid(req, "/userId", "no account's id", err);
+        return NULL;
+    }
+    if (strcmp(id, req->who.user_id) != 0 && !(req->who.scopes & SCOPE_ADMIN)) {
+        err_set(err, ERR_PERMANENT, "forbidden", "only an admin makes keys for others");
+        return NULL;
+    }
+    return id;
+}
+
+int key_create(struct request *req, struct reply *reply, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    CLEANUP(json_cleanup) json_t *body = NULL;
+    struct auth_new_key key;
+    unsigned scopes = 0;
+    const char *name = NULL;
+    int64_t days = 0;
+    struct db_num days_text;
+    char list[32];
+
+    if (request_json(req, true, &body, err) < 0 || read_scopes(req, body, &scopes, err) < 0 ||
+        jget_opt_str(body, "name", 100, "", &name, err) < 0 ||
+        jget_opt_int(body, "expiresInDays", 1, 3650, 0, &days, err) < 0) {
+        return -1;
+    }
+    const char *owner = owner_of(req, body, err);
+    if (!owner || auth_key_make(&key, err) < 0) {
+        return -1;
+    }
+    snprintf(list, sizeof(list), "{%s%s%s}", scopes & SCOPE_READ ? "read" : "",
+             scopes & SCOPE_WRITE ? (scopes & SCOPE_READ ? ",write" : "write") : "",
+             scopes & SCOPE_ADMIN ? (scopes & (SCOPE_READ | SCOPE_WRITE) ? ",admin" : "admin")
+                                  : "");
+    const char *params[] = {key.id, owner, key.sha256, name, list, db_num(&days_text, days)};
+    if (db_run(req->gw->db, create_sql, 6, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such account");
+    }
+    return reply_take_json(reply, 201,
+                           json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "id", key.id, "key", key.key,
+                                     "userId", owner, "name", name, "scopes", scopes_json(scopes),
+                                     "expiresAt", sql_json_str(res, 0, 1)),
+                           err);
+}
+
+static const char revoke_sql[] = "UPDATE api_key SET revoked_at = now() WHERE key_id = $1"
+                                 " AND (user_id = $2::uuid OR $3::bool) AND revoked_at IS NULL"
+                                 " RETURNING 1";
+
+int key_revoke(struct request *req, struct reply *reply, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {req->params[0], req->who.user_id,
+                            req->who.scopes & SCOPE_ADMIN ? "true" : "false"};
+
+    if (db_run(req->gw->db, revoke_sql, 3, params, &res, err) < 0) {
+        return -1;
+    }
+    auth_cache_drop(req->gw->auth, req->params[0]);
+    if (PQntuples(res) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such key");
+    }
+    reply->status = 204;
+    return 0;
+}

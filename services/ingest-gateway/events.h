@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Live events (SSE): one hub reads the events topic and gives each subscriber what is theirs.
+ * Invariant: a subscriber gets every event of its account with a position above the one it named,
+ * in order and once: first from Postgres, then from the topic, which only tells what Postgres
+ * already holds. A subscriber that reads too slowly is ended; it comes back with Last-Event-ID.
+ */
+#pragma once
+
+#include "libcommon/err.h"
+
+struct event_hub;
+struct exchange;
+struct gateway;
+
+/* Starts the hub's threads. brokers NULL: no topic; the hub then polls Postgres. */
+int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
+                    struct event_hub **ret_hub, struct err *err) WARN_UNUSED;
+/* Takes over an answer whose headers were sent; last_pos -1: only what comes from now on. */
+void event_hub_add(struct event_hub *hub, struct exchange *ex, int64_t last_pos);
+/* Ends every subscriber with a `retry:` line, and takes no more. */
+void event_hub_drain(struct event_hub *hub);
+void event_hub_stop(struct event_hub *hub);

@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The access handler as a state machine. Answers go out in the call after the body's end; an
+ * earlier one either closes the connection (before the body) or goes around the library (inside
+ * it), because the library can send nothing while a body is coming.
+ */
+#include "services/ingest-gateway/exchange.h"
+
+#include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/pool.h"
+#include "services/ingest-gateway/problem.h"
+#include "services/ingest-gateway/router.h"
+#include "services/ingest-gateway/server.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#define RAW_LINGER_MS 5000U
+
+void *exchange_start(void *cls, const char *uri, struct MHD_Connection *conn)
+{
+    struct server *server = cls;
+    struct exchange *ex = calloc(1, sizeof(*ex));
+    pthread_condattr_t attr;
+
+    if (!ex) {
+        return NULL;
+    }
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    ex->entry = info ? info->socket_context : NULL;
+    ex->server = server;
+    ex->conn = conn;
+    ex->req.gw = server->gw;
+    ex->req.ex = ex;
+    ex->req.method = "?";
+    ex->started_us = clock_mono_us();
+    ex->refs = 1;
+    buf_init(&ex->req.body, REQUEST_BODY_MAX);
+    uuid_v7(ex->req.id);
+    pthread_mutex_init(&ex->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&ex->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    if (uri_parse(uri, &ex->req.uri, &ex->refusal) < 0) {
+        ex->req.uri.path = NULL;
+    }
+    server_attach(server, ex->entry, ex);
+    return ex;
+}
+
+struct exchange *exchange_ref(struct exchange *ex)
+{
+    pthread_mutex_lock(&ex->lock);
+    ex->refs++;
+    pthread_mutex_unlock(&ex->lock);
+    return ex;
+}
+
+void exchange_unref(struct exchange *ex)
+{
+    pthread_mutex_lock(&ex->lock);
+    bool last = --ex->refs == 0;
+    pthread_mutex_unlock(&ex->lock);
+    if (!last) {
+        return;
+    }
+    struct server *server = ex->server;
+    reply_done(&ex->reply);
+    uri_done(&ex->req.uri);
+    for (size_t i = 0; i < H_COUNT; i++) {
+        free(ex->req.headers[i]);
+    }
+    buf_done(&ex->req.body);
+    json_decref(ex->req.errors);
+    free(ex->ring);
+    pthread_mutex_destroy(&ex->lock);
+    pthread_cond_destroy(&ex->cond);
+    free(ex);
+    server_exchange_freed(server);
+}
+
+void exchange_wake(struct exchange *ex)
+{
+    if (ex->suspended) {
+        ex->suspended = false;
+        MHD_resume_connection(ex->conn);
+    }
+}
+
+/* Lock held, in the connection's own thread. */
+static void sleep_now(struct exchange *ex)
+{
+    ex->suspended = true;
+    MHD_suspend_connection(ex->conn);
+}
+
+static void set_reply_error(struct exchange *ex, const struct err *err)
+{
+    struct reply reply;
+
+    problem_reply(err, ex->req.id, ex->req.errors, &reply);
+    if (reply.status >= 500) {
+        gateway_log_error(ex->req.gw, &ex->req, err);
+    }
+    pthread_mutex_lock(&ex->lock);
+    reply_done(&ex->reply);
+    ex->reply = reply;
+    ex->replied = true;
+    pthread_mutex_unlock(&ex->lock);
+}
+
+/* A worker's job: credentials if still open, then the handler. */
+static void run_handler(void *ctx)
+{
+    struct exchange *ex = ctx;
+    struct err err = ERR_INIT;
+    struct reply reply = {.last_pos = -1};
+    int rc = ex->authorized ? 0 : gateway_authorize(ex->req.gw, &ex->req, false, &err);
+
+    if (rc == 0) {
+        rc = ex->req.route->handle(&ex->req, &reply, &err);
+    }
+    if (rc < 0) {
+        reply_done(&reply);
+        set_reply_error(ex, &err);
+        pthread_mutex_lock(&ex->lock);
+    } else {
+        pthread_mutex_lock(&ex->lock);
+        reply_done(&ex->reply);
+        ex->reply = reply;
+        ex->replied = true;
+    }
+    exchange_wake(ex);
+    pthread_cond_broadcast(&ex->cond);
+    pthread_mutex_unlock(&ex->lock);
+    exchange_unref(ex);
+}
+
+/* A worker's job before a body is asked for. */
+static void run_authorize(void *ctx)
+{
+    struct exchange *ex = ctx;
+    struct err err = ERR_INIT;
+
+    if (gateway_authorize(ex->req.gw, &ex->req, false, &err) < 0) {
+        set_reply_error(ex, &err);
+    } else {
+        ex->authorized = true;
+    }
+    pthread_mutex_lock(&ex->lock);
+    exchange_wake(ex);
+    pthread_mutex_unlock(&ex->lock);
+    exchange_unref(ex);
+}
+
+static void set_overloaded(struct exchange *ex)
+{
+    struct err err = ERR_INIT;
+
+    err_set(&err, ERR_TRANSIENT, "overloaded", "too many requests in work");
+    set_reply_error(ex, &err);
+}
+
+/* Suspends, then queues; the order matters, since the job may end at once. */
+static void sleep_and_submit(struct exchange *ex, struct pool *pool, pool_fn fn)
+{
+    pthread_mutex_lock(&ex->lock);
+    ex->refs++;
+    sleep_now(ex);
+    pthread_mutex_unlock(&ex->lock);
+    if (!pool_submit(pool, fn, ex)) {
+        set_overloaded(ex);
+        pthread_mutex_lock(&ex->lock);
+        exchange_wake(ex);
+        pthread_mutex_unlock(&ex->lock);
+        exchange_unref(ex);
+    }
+}
+
+/* An answer before the body has come. */
+static enum MHD_Result answer_early(struct exchange *ex)
+{
+    if (ex->has_body && ex->expects_continue) {
+        return exchange_send(ex);
+    }
+    ex->phase = EX_DISCARD;
+    return MHD_YES;
+}
+
+static enum MHD_Result refuse_early(struct exchange *ex, const struct err *err)
+{
+    set_reply_error(ex, err);
+    return answer_early(ex);
+}
+
+/* Starts the handler of a streaming route; false: there is an answer already. */
+static bool start_streaming(struct exchange *ex)
+{
+    ex->ring = malloc(RING_SIZE);
+    ex->ring_cap = RING_SIZE;
+    if (!ex->ring) {
+        set_overloaded(ex);
+        return false;
+    }
+    ex->streaming = true;
+    exchange_ref(ex);
+    if (!pool_submit(ex->req.gw->uploads, run_handler, ex)) {
+        ex->streaming = false;
+        set_overloaded(ex);
+        exchange_unref(ex);
+        return false;
+    }
+    return true;
+}
+
+static enum MHD_Result begin_body(struct exchange *ex)
+{
+    ex->phase = EX_BODY;
+    if (ex->has_body && ex->req.route->body == BODY_STREAM && !start_streaming(ex)) {
+        return answer_early(ex);
+    }
+    return MHD_YES;
+}
+
+static bool is_json(const char *type)
+{
+    size_t n = type ? strcspn(type, "; \t") : 0;
+
+    return n == 16 && strncasecmp(type, "application/json", 16) == 0;
+}
+
+/* What can be told from route and headers alone. */
+static int check_request(struct exchange *ex, struct err *err)
+{
+    struct request *req = &ex->req;
+    char allow[96];
+
+    if (!req->uri.path) {
+        *err = ex->refusal;
+        return -1;
+    }
+    req->route = route_find(req->method, req->uri.path, req->params, allow, sizeof(allow));
+    if (!req->route && allow[0] == '\0' && strncmp(req->uri.path, "/api/", 5) != 0) {
+        req->route = &console_route;
+        if (strcmp(req->method, "GET") != 0 && strcmp(req->method, "HEAD") != 0) {
+            return err_set(err, ERR_PERMANENT, "method_not_allowed",
+                           "this address takes GET, HEAD");
+        }
+    }
+    if (!req->route) {
+        return allow[0] != '\0' ? err_set(err, ERR_PERMANENT, "method_not_allowed",
+                                          "this address takes %s", allow)
+                                : err_set(err, ERR_PERMANENT, "not_found", "no such address");
+    }
+    if (req->route->body == BODY_JSON && ex->has_body && !is_json(req->headers[H_CONTENT_TYPE])) {
+        return err_set(err, ERR_PERMANENT, "unsupported_media_type",
+                       "this call takes application/json");
+    }
+    if (req->route->body != BODY_STREAM && ex->content_length > (int64_t)REQUEST_BODY_MAX) {
+        return err_set(err, ERR_PERMANENT, "body_too_large", "the body exceeds %zu bytes",
+                       REQUEST_BODY_MAX);
+    }
+    if (atomic_load(&req->gw->draining) && req->route->body == BODY_STREAM) {
+        return err_set(err, ERR_TRANSIENT, "draining", "shutting down");
+    }
+    return 0;
+}
+
+static void add_allow(struct exchange *ex, const struct err *err)
+{
+    struct err ignored = ERR_INIT;
+
+    if (strcmp(err->code, "method_not_allowed") == 0 &&
+        reply_header(&ex->reply, "Allow", err->msg + strlen("this address takes "), &ignored) < 0) {
+        ex->reply.n_headers = 0;
+    }
+}
+
+static enum MHD_Result first_call(struct exchange *ex, const char *method)
+{
+    struct err err = ERR_INIT;
+
+    if (exchange_check_headers(ex, method, &err) < 0) {
+        set_reply_error(ex, &err);
+        return exchange_send(ex); /* in the first call: the connection closes behind it */
+    }
+    if (check_request(ex, &err) < 0) {
+        set_reply_error(ex, &err);
+        add_allow(ex, &err);
+        return answer_early(ex);
+    }
+    int rc = gateway_authorize(ex->req.gw, &ex->req, true, &err);
+    if (rc < 0) {
+        return refuse_early(ex, &err);
+    }
+    ex->authorized = rc == 0;
+    if (ex->has_body && !ex->authorized) {
+        ex->phase = EX_AUTH;
+        sleep_and_submit(ex, ex->req.gw->work, run_authorize);
+        return MHD_YES;
+    }
+    return begin_body(ex);
+}
+
+/* The answer as bytes on the socket, for a client that is still sending. */
+static void send_raw(struct exchange *ex)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(ex->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const struct reply *r = &ex->reply;
+    char head[512];
+    const char *retry = r->status == 503 ? "Retry-After: 5\r\n" : "";
+    int n = snprintf(head, sizeof(head),
+                     "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                     "X-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
+                     r->status, MHD_get_reason_phrase_for(r->status),
+                     r->content_type ? r->content_type : "text/plain", r->body ? r->len : 0,
+                     ex->req.id, retry);
+
+    ex->phase = EX_RAW;
+    ex->status = r->status;
+    ex->discarded = 0;
+    ex->discard_until_ms = clock_mono_ms() + RAW_LINGER_MS;
+    if (!info || n < 0 || (size_t)n >= sizeof(head)) {
+        return;
+    }
+    /* Small enough for an empty send buffer; if not, the client sees a cut answer. */
+    if (send(info->connect_fd, head, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n && r->body &&
+        send(info->connect_fd, r->body, r->len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        ex->discarded = DISCARD_RAW;
+    }
+    shutdown(info->connect_fd, SHUT_WR);
+}
+
+static enum MHD_Result discard(struct exchange *ex, size_t *size)
+{
+    ex->discarded += *size;
+    atomic_fetch_add(&ex->progress, *size);
+    *size = 0;
+    if (ex->phase == EX_DISCARD &&
+        (ex->content_length > (int64_t)DISCARD_POLITE || ex->discarded > DISCARD_POLITE)) {
+        int64_t left = ex->content_length - (int64_t)ex->body_bytes;
+        if (ex->content_length < 0 || left > (int64_t)DISCARD_POLITE ||
+            ex->discarded > DISCARD_POLITE) {
+            send_raw(ex);
+        }
+    }
+    if (ex->phase == EX_RAW &&
+        (ex->discarded > DISCARD_RAW || clock_mono_ms() > ex->discard_until_ms)) {
+        return MHD_NO;
+    }
+    return MHD_YES;
+}
+
+static enum MHD_Result take_stream(struct exchange *ex, const char *data, size_t *size)
+{
+    pthread_mutex_lock(&ex->lock);
+    if (ex->replied) {
+        pthread_mutex_unlock(&ex->lock);
+        ex->phase = EX_DISCARD;
+        return discard(ex, size);
+    }
+    size_t n = min_size(*size, ex->ring_cap - ex->ring_len);
+    size_t tail = (ex->ring_head + ex->ring_len) % ex->ring_cap;
+    size_t first = min_size(n, ex->ring_cap - tail);
+    memcpy(ex->ring + tail, data, first);
+    memcpy(ex->ring, data + first, n - first);
+    ex->ring_len += n;
+    ex->body_bytes += n;
+    *size -= n;
+    if (*size > 0) {
+        sleep_now(ex);
+    }
+    pthread_cond_signal(&ex->cond);
+    pthread_mutex_unlock(&ex->lock);
+    atomic_fetch_add(&ex->progress, n);
+    return MHD_YES;
+}
+
+static enum MHD_Result take_body(struct exchange *ex, const char *data, size_t *size)
+{
+    struct err err = ERR_INIT;
+
+    if (ex->streaming) {
+        return take_stream(ex, data, size);
+    }
+    ex->body_bytes += *size;
+    atomic_fetch_add(&ex->progress, *size);
+    if (ex->body_bytes > REQUEST_BODY_MAX) {
+        err_set(&err, ERR_PERMANENT, "body_too_large", "the body exceeds %zu bytes",
+                REQUEST_BODY_MAX);
+    } else if (ex->req.route->body == BODY_JSON) {
+        if (buf_append(&ex->req.body, data, *size, &err) == 0) {
+            *size = 0;
+            return MHD_YES;
+        }
+    } else {
+        *size = 0;
+        return MHD_YES;
+    }
+    set_reply_error(ex, &err);
+    ex->phase = EX_DISCARD;
+    return discard(ex, size);
+}
+
+static enum MHD_Result end_of_body(struct exchange *ex)
+{
+    ex->phase = EX_HANDLE;
+    if (!ex->streaming) {
+        if (ex->req.route->body == BODY_STREAM) { /* there was no body at all */
+            ex->ring_eof = true;
+            sleep_and_submit(ex, ex->req.gw->uploads, run_handler);
+        } else {
+            sleep_and_submit(ex, ex->req.gw->work, run_handler);
+        }
+        return MHD_YES;
+    }
+    pthread_mutex_lock(&ex->lock);
+    ex->ring_eof = true;
+    pthread_cond_broadcast(&ex->cond);
+    bool ready = ex->replied;
+    if (!ready) {
+        sleep_now(ex);
+    }
+    pthread_mutex_unlock(&ex->lock);
+    return ready ? exchange_send(ex) : MHD_YES;
+}
+
+enum MHD_Result exchange_call(void *cls UNUSED, struct MHD_Connection *conn UNUSED,
+                              const char *url UNUSED, const char *method,
+                              const char *version UNUSED, const char *data, size_t *size,
+                              void **con_cls)
+{
+    struct exchange *ex = *con_cls;
+
+    if (!ex) {
+        return MHD_NO; /* out of memory at the start */
+    }
+    switch (ex->phase) {
+    case EX_NEW:
+        return first_call(ex, method);
+    case EX_AUTH:
+        return ex->replied ? answer_early(ex) : begin_body(ex);
+    case EX_BODY:
+        return *size > 0 ? take_body(ex, data, size) : end_of_body(ex);
+    case EX_DISCARD:
+        return *size > 0 ? discard(ex, size) : exchange_send(ex);
+    case EX_RAW:
+        return *size > 0 ? discard(ex, size) : MHD_NO;
+    case EX_HANDLE:
+        return exchange_send(ex);
+    case EX_SENT:
+        break;
+    }
+    return MHD_NO;
+}
+
+void exchange_completed(void *cls, struct MHD_Connection *conn UNUSED, void **con_cls,
+                        enum MHD_RequestTerminationCode code UNUSED)
+{
+    struct server *server = cls;
+    struct exchange *ex = *con_cls;
+
+    if (!ex) {
+        return;
+    }
+    *con_cls = NULL;
+    server_attach(server, ex->entry, NULL);
+    pthread_mutex_lock(&ex->lock);
+    ex->cut = ex->phase == EX_BODY;
+    ex->gone = true;
+    pthread_cond_broadcast(&ex->cond);
+    pthread_mutex_unlock(&ex->lock);
+    gateway_observe(server->gw, &ex->req, ex->status, clock_mono_us() - ex->started_us);
+    exchange_unref(ex);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "services/ingest-gateway/gateway.h"
+
+#include "libcommon/log.h"
+#include "libcommon/metrics.h"
+#include "services/ingest-gateway/auth.h"
+#include "services/ingest-gateway/router.h"
+
+#include <stdio.h>
+
+void gateway_observe(struct gateway *gw UNUSED, const struct request *req, unsigned status,
+                     uint64_t elapsed_us)
+{
+    const char *method = req->route ? req->route->method : "-";
+    const char *route = !req->route                    ? "none"
+                        : req->route == &console_route ? "console"
+                                                       : req->route->pattern;
+    char labels[160];
+
+    snprintf(labels, sizeof(labels), "route=\"%s %s\",status=\"%u\"", method, route, status);
+    metrics_inc("docfleet_http_requests_total", labels);
+    snprintf(labels, sizeof(labels), "route=\"%s %s\"", method, route);
+    metrics_observe("docfleet_http_request_duration_seconds", labels, (double)elapsed_us / 1e6);
+    log_debug("request", kv_str("requestId", req->id), kv_str("method", req->method),
+              kv_str("route", route), kv_u64("status", status), kv_u64("us", elapsed_us));
+}
+
+void gateway_log_error(struct gateway *gw UNUSED, const struct request *req, const struct err *err)
+{
+    log_write(LOG_WARN, "request failed", kv_str("requestId", req->id),
+              kv_str("method", req->method), kv_str("route", req->route ? req->route->pattern : ""),
+              kv_str("code", err->code), kv_str("class", err_class_name(err->class)),
+              kv_str("reason", err->msg), KV_END);
+}
+
+int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err)
+{
+    enum scope need = req->route->scope;
+
+    if (need == SCOPE_NONE) {
+        return 0;
+    }
+    int rc = auth_check(gw->auth, cached_only ? NULL : gw->db, req->headers[H_AUTHORIZATION],
+                        &req->who, err);
+    if (rc != 0) {
+        return rc;
+    }
+    if (!(req->who.scopes & (unsigned)need)) {
+        return err_set(err, ERR_PERMANENT, "forbidden", "this key may not do that");
+    }
+    return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the gateway's handlers share: pools, store, caches, limits.
+ * Invariant: everything here is set up before the first request and safe for any thread.
+ */
+#pragma once
+
+#include "libcommon/db.h"
+#include "libcommon/store.h"
+#include "services/ingest-gateway/request.h"
+
+#include <stdatomic.h>
+
+struct auth_cache;
+struct event_hub;
+struct notifier;
+struct pool;
+
+#define FILE_BYTES_MAX ((uint64_t)5 << 30)
+#define UPLOAD_PARTS_MAX 1000U
+#define LIST_LIMIT 50
+#define LIST_LIMIT_MAX 200
+#define PENDING_FILES_MAX 100000
+
+struct gateway {
+    struct db *db;
+    struct db *search_db; /* statement timeout 1 s */
+    struct store *store;
+    struct pool *work;    /* short jobs: Postgres, small objects */
+    struct pool *uploads; /* one job as long as a body comes */
+    struct pool *streams; /* one job as long as an answer goes */
+    struct auth_cache *auth;
+    struct event_hub *hub;
+    struct notifier *notifier;
+    const char *console_dir; /* NULL: no console */
+    const char *openapi;     /* JSON text; NULL: none */
+    size_t openapi_len;
+    uint64_t file_bytes_max;
+    int event_days;
+    atomic_bool draining;
+};
+
+/* One line of the access log and the metrics of a finished request. */
+void gateway_observe(struct gateway *gw, const struct request *req, unsigned status,
+                     uint64_t elapsed_us);
+/* Logs an error that was answered with 5xx, or that ended a stream. */
+void gateway_log_error(struct gateway *gw, const struct request *req, const struct err *err);
+/* Credentials of a request. cached_only: only what needs no query; then 1 means "ask a worker". */
+int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err);

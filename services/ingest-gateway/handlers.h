@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The handlers behind routes.c, by file. Each answers one route; contracts are in openapi.yaml.
+ * Invariant: every statement they run is limited to the account of the request, except admin.c's.
+ */
+#pragma once
+
+#include "services/ingest-gateway/request.h"
+
+/* account.c */
+int auth_me(struct request *req, struct reply *reply, struct err *err);
+int key_create(struct request *req, struct reply *reply, struct err *err);
+int key_list(struct request *req, struct reply *reply, struct err *err);
+int key_revoke(struct request *req, struct reply *reply, struct err *err);
+
+/* admin.c */
+int user_create(struct request *req, struct reply *reply, struct err *err);
+int stage_list(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_list(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_replay(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_discard(struct request *req, struct reply *reply, struct err *err);
+
+/* batches.c */
+int batch_get(struct request *req, struct reply *reply, struct err *err);
+int batch_summary(struct request *req, struct reply *reply, struct err *err);
+int batch_cancel(struct request *req, struct reply *reply, struct err *err);
+int batch_retry(struct request *req, struct reply *reply, struct err *err);
+
+/* console_files.c */
+int console_file(struct request *req, struct reply *reply, struct err *err);
+int openapi_get(struct request *req, struct reply *reply, struct err *err);
+
+/* datasets.c */
+int dataset_create(struct request *req, struct reply *reply, struct err *err);
+int dataset_list(struct request *req, struct reply *reply, struct err *err);
+int dataset_get(struct request *req, struct reply *reply, struct err *err);
+int dataset_patch(struct request *req, struct reply *reply, struct err *err);
+int dataset_schema(struct request *req, struct reply *reply, struct err *err);
+int dataset_delete(struct request *req, struct reply *reply, struct err *err);
+
+/* events.c */
+int events_get(struct request *req, struct reply *reply, struct err *err);
+
+/* file_actions.c */
+int file_retry(struct request *req, struct reply *reply, struct err *err);
+int file_cancel(struct request *req, struct reply *reply, struct err *err);
+int file_delete(struct request *req, struct reply *reply, struct err *err);
+int files_remove(struct request *req, struct reply *reply, struct err *err);
+int files_retry(struct request *req, struct reply *reply, struct err *err);
+
+/* file_content.c */
+int file_content(struct request *req, struct reply *reply, struct err *err);
+int preview_page(struct request *req, struct reply *reply, struct err *err);
+int thumbnail_get(struct request *req, struct reply *reply, struct err *err);
+
+/* file_list.c */
+int file_list(struct request *req, struct reply *reply, struct err *err);
+int file_get(struct request *req, struct reply *reply, struct err *err);
+int file_timeline(struct request *req, struct reply *reply, struct err *err);
+
+/* file_text.c */
+int file_text(struct request *req, struct reply *reply, struct err *err);
+int file_words(struct request *req, struct reply *reply, struct err *err);
+int preview_words(struct request *req, struct reply *reply, struct err *err);
+int preview_get(struct request *req, struct reply *reply, struct err *err);
+
+/* records.c */
+int record_list(struct request *req, struct reply *reply, struct err *err);
+int file_record(struct request *req, struct reply *reply, struct err *err);
+int record_rows(struct request *req, struct reply *reply, struct err *err);
+
+/* summary.c */
+int dataset_summary(struct request *req, struct reply *reply, struct err *err);
+
+/* upload_request.c */
+int file_upload(struct request *req, struct reply *reply, struct err *err);
+
+/* Removes every file of a dataset of this account, whatever its mark. */
+int files_remove_dataset(struct request *req, const char *dataset_id, int64_t *ret_removed,
+                         struct err *err) WARN_UNUSED;

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "services/ingest-gateway/names.h"
+
+#include <string.h>
+
+/* Length of the well-formed sequence at s, 0 if there is none; *ret_cp gets its code point. */
+static size_t utf8_sequence(const unsigned char *s, size_t len, uint32_t *ret_cp)
+{
+    static const uint32_t lowest[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+
+    if (n == 1) {
+        *ret_cp = s[0];
+        return 1;
+    }
+    if (n == 0 || n > len || s[0] > 0xF4) {
+        return 0;
+    }
+    uint32_t cp = s[0] & (0xFFU >> (n + 1));
+    for (size_t i = 1; i < n; i++) {
+        if ((s[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+        cp = (cp << 6) | (s[i] & 0x3FU);
+    }
+    if (cp < lowest[n] || cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) {
+        return 0;
+    }
+    *ret_cp = cp;
+    return n;
+}
+
+bool name_utf8_valid(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len;) {
+        uint32_t cp;
+        size_t n = utf8_sequence((const unsigned char *)text + i, len - i, &cp);
+        if (n == 0) {
+            return false;
+        }
+        i += n;
+    }
+    return true;
+}
+
+/* Controls, line separators and direction overrides: they forge what a reader sees. */
+static bool cp_hidden(uint32_t cp)
+{
+    return cp < 0x20 || (cp >= 0x7F && cp <= 0x9F) || (cp >= 0x2028 && cp <= 0x202E) ||
+           (cp >= 0x2066 && cp <= 0x2069) || cp == 0x200E || cp == 0x200F || cp == 0xFEFF ||
+           cp == 0xFFFE || cp == 0xFFFF;
+}
+
+static int refuse(struct err *err, const char *why)
+{
+    return err_set(err, ERR_PERMANENT, "invalid_name", "the file name %s", why);
+}
+
+int name_check(const char *name, size_t len, struct err *err)
+{
+    bool solid = false;
+
+    if (len == 0) {
+        return refuse(err, "is empty");
+    }
+    if (len > NAME_BYTES_MAX) {
+        return refuse(err, "is longer than 255 bytes");
+    }
+    for (size_t i = 0; i < len;) {
+        uint32_t cp;
+        size_t n = utf8_sequence((const unsigned char *)name + i, len - i, &cp);
+        if (n == 0) {
+            return refuse(err, "is not valid UTF-8");
+        }
+        if (cp_hidden(cp)) {
+            return refuse(err, "holds control characters");
+        }
+        if (cp == '/' || cp == '\\') {
+            return refuse(err, "holds a path separator");
+        }
+        solid = solid || (cp != ' ' && cp != '.');
+        i += n;
+    }
+    return solid ? 0 : refuse(err, "is made of dots and blanks only");
+}
+
+void name_for_display(const char *name, size_t len, char *out, size_t size)
+{
+    size_t o = 0;
+
+    for (size_t i = 0; i < len;) {
+        uint32_t cp = 0;
+        size_t n = utf8_sequence((const unsigned char *)name + i, len - i, &cp);
+        bool plain = n > 0 && !cp_hidden(cp);
+        size_t take = plain ? n : 1;
+        if (o + take >= size) {
+            break;
+        }
+        if (plain) {
+            memcpy(out + o, name + i, n);
+        } else {
+            out[o] = '?';
+        }
+        o += take;
+        i += n > 0 ? n : 1;
+    }
+    out[o] = '\0';
+}
+
+static bool is_plain(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '_' || c == '.';
+}
+
+void name_for_key(const char *name, char *out, size_t size)
+{
+    size_t o = 0;
+    size_t max = min_size(size - 1, 80);
+
+    for (const char *s = name; *s != '\0' && o < max; s++) {
+        if (is_plain(*s) && !(*s == '.' && (o == 0 || out[o - 1] == '.'))) {
+            out[o++] = *s;
+        } else if (o > 0 && out[o - 1] != '_') {
+            out[o++] = '_';
+        }
+    }
+    if (o == 0) {
+        out[o++] = 'f';
+    }
+    out[o] = '\0';
+}
+
+int name_disposition(const char *type, const char *name, struct buf *buf, struct err *err)
+{
+    char ascii[NAME_BYTES_MAX + 1];
+    size_t n = 0;
+
+    for (const char *s = name; *s != '\0' && n < sizeof(ascii) - 1; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c >= 0x80 && c < 0xC0) {
+            continue; /* one '?' a character, not a byte */
+        }
+        ascii[n++] = c < 0x20 || c >= 0x7F || c == '"' || c == '\\' || c == '%' ? '_' : (char)c;
+    }
+    ascii[n] = '\0';
+    if (buf_printf(buf, err, "%s; filename=\"%s\"; filename*=UTF-8''", type, ascii) < 0) {
+        return -1;
+    }
+    for (const char *s = name; *s != '\0'; s++) {
+        int rc = is_plain(*s) ? buf_append(buf, s, 1, err)
+                              : buf_printf(buf, err, "%%%02X", (unsigned)(unsigned char)*s);
+        if (rc < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

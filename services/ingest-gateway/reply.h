@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a handler answers: a status, headers, and a body in memory or from a producer.
+ * Invariant: a reply owns everything in it; reply_done frees it in any state.
+ */
+#pragma once
+
+#include "libcommon/buf.h"
+
+#include <jansson.h>
+
+#define REPLY_HEADERS_MAX 12U
+
+struct exchange;
+
+/* Writes the body with exchange_write() in a thread of its own; -1 cuts the connection, so that
+ * the client sees an answer that is not complete. */
+typedef int (*reply_stream_fn)(void *ctx, struct exchange *ex, struct err *err);
+
+struct reply {
+    unsigned status;
+    const char *content_type; /* static text; NULL: none */
+    struct {
+        const char *name; /* static text */
+        char *value;
+    } headers[REPLY_HEADERS_MAX];
+    size_t n_headers;
+    char *body; /* malloc'd */
+    size_t len;
+    reply_stream_fn stream; /* instead of body */
+    void *stream_ctx;
+    void (*stream_free)(void *ctx);
+    int64_t stream_len; /* -1: unknown */
+    bool events;        /* the event hub writes the body, as long as the client stays */
+    int64_t last_pos;   /* of events: the last position the client has, -1 none */
+};
+
+void reply_done(struct reply *reply);
+
+/* Adds a header; name is static text, value is copied. */
+int reply_header(struct reply *reply, const char *name, const char *value,
+                 struct err *err) WARN_UNUSED;
+/* A JSON body; takes the reference of json, also on failure; NULL counts as out of memory. */
+int reply_take_json(struct reply *reply, unsigned status, json_t *json,
+                    struct err *err) WARN_UNUSED;
+/* Bytes of a buffer become the body; the buffer is empty afterwards. */
+void reply_take_buf(struct reply *reply, unsigned status, const char *content_type,
+                    struct buf *buf);

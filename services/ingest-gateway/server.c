@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "services/ingest-gateway/server.h"
+
+#include "services/ingest-gateway/exchange.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define REAP_EVERY_MS 500U
+#define RATE_WINDOW_MS 30000U
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct server *server = cls;
+    struct conn_entry *entry = *socket_context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        entry = calloc(1, sizeof(*entry));
+        *socket_context = entry;
+        if (!entry) {
+            return;
+        }
+        entry->fd = info ? info->connect_fd : -1;
+        entry->since_ms = clock_mono_ms();
+        entry->limit_ms = server->config.header_timeout_ms;
+        pthread_mutex_lock(&server->lock);
+        entry->next = server->conns;
+        if (entry->next) {
+            entry->next->prev = entry;
+        }
+        server->conns = entry;
+        server->n_conns++;
+        pthread_mutex_unlock(&server->lock);
+    } else if (entry) {
+        pthread_mutex_lock(&server->lock);
+        if (entry->prev) {
+            entry->prev->next = entry->next;
+        } else {
+            server->conns = entry->next;
+        }
+        if (entry->next) {
+            entry->next->prev = entry->prev;
+        }
+        server->n_conns--;
+        pthread_mutex_unlock(&server->lock);
+        *socket_context = NULL;
+        free(entry);
+    }
+}
+
+void server_attach(struct server *server, struct conn_entry *entry, struct exchange *ex)
+{
+    pthread_mutex_lock(&server->lock);
+    if (ex) {
+        server->n_active++;
+    }
+    if (entry) {
+        entry->ex = ex;
+        if (!ex) { /* the next request may come after an idle while */
+            entry->since_ms = clock_mono_ms();
+            entry->limit_ms =
+                (uint64_t)server->config.idle_timeout_s * 1000 + server->config.header_timeout_ms;
+        }
+        entry->checked_ms = 0;
+    }
+    pthread_mutex_unlock(&server->lock);
+}
+
+void server_exchange_freed(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    server->n_active--;
+    pthread_mutex_unlock(&server->lock);
+}
+
+unsigned server_active(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    unsigned n = server->n_active;
+    pthread_mutex_unlock(&server->lock);
+    return n;
+}
+
+/* Is the client too slow? Registry lock held, so that ex and fd are what they seem. */
+static bool entry_late(struct server *server, struct conn_entry *entry, uint64_t now)
+{
+    struct exchange *ex = entry->ex;
+
+    if (!ex) {
+        return now - entry->since_ms > entry->limit_ms;
+    }
+    pthread_mutex_lock(&ex->lock);
+    enum phase phase = ex->phase;
+    bool ours = ex->suspended || (phase == EX_SENT && (!ex->reply.stream || ex->reply.events));
+    pthread_mutex_unlock(&ex->lock);
+    if (phase == EX_NEW) {
+        return now - entry->since_ms > entry->limit_ms;
+    }
+    uint64_t bytes = atomic_load(&ex->progress);
+    if (ours || phase == EX_AUTH || phase == EX_HANDLE || entry->checked_ms == 0) {
+        entry->checked_ms = now;
+        entry->checked_bytes = bytes;
+        return false;
+    }
+    if (now - entry->checked_ms < RATE_WINDOW_MS) {
+        return false;
+    }
+    bool late = bytes - entry->checked_bytes < server->config.min_rate;
+    entry->checked_ms = now;
+    entry->checked_bytes = bytes;
+    return late;
+}
+
+static void *reaper_main(void *arg)
+{
+    struct server *server = arg;
+
+    pthread_mutex_lock(&server->lock);
+    while (!server->stop) {
+        uint64_t now = clock_mono_ms();
+        for (struct conn_entry *e = server->conns; e; e = e->next) {
+            if (e->fd >= 0 && entry_late(server, e, now)) {
+                shutdown(e->fd, SHUT_RDWR);
+            }
+        }
+        pthread_mutex_unlock(&server->lock);
+        usleep(REAP_EVERY_MS * 1000);
+        pthread_mutex_lock(&server->lock);
+    }
+    pthread_mutex_unlock(&server->lock);
+    return NULL;
+}
+
+static int make_address(const char *host, unsigned port, struct sockaddr_storage *ret, bool *ret_v6,
+                        struct err *err)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
+
+    memset(ret, 0, sizeof(*ret));
+    if (inet_pton(AF_INET, host, &v4.sin_addr) == 1) {
+        memcpy(ret, &v4, sizeof(v4));
+        *ret_v6 = false;
+        return 0;
+    }
+    if (inet_pton(AF_INET6, host, &v6.sin6_addr) == 1) {
+        memcpy(ret, &v6, sizeof(v6));
+        *ret_v6 = true;
+        return 0;
+    }
+    return err_set(err, ERR_FATAL, "config", "%s is no numeric address to listen on", host);
+}
+
+static unsigned connection_limit(void)
+{
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) != 0) {
+        return 800;
+    }
+    if (lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max < 65536 ? lim.rlim_max : 65536;
+        (void)setrlimit(RLIMIT_NOFILE, &lim);
+    }
+    return lim.rlim_cur > 400 ? (unsigned)min_u64(lim.rlim_cur - 300, 20000) : 100;
+}
+
+int server_start(struct server *server, struct gateway *gw, const struct server_config *config,
+                 struct err *err)
+{
+    struct sockaddr_storage addr;
+    bool v6 = false;
+
+    *server = (struct server){.gw = gw, .config = *config};
+    pthread_mutex_init(&server->lock, NULL);
+    if (make_address(config->host, config->port, &addr, &v6, err) < 0) {
+        return -1;
+    }
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME |
+                     (v6 ? (unsigned)MHD_USE_DUAL_STACK : 0U);
+    server->daemon = MHD_start_daemon(
+        flags, (uint16_t)config->port, NULL, NULL, exchange_call, server, MHD_OPTION_SOCK_ADDR,
+        (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, config->threads,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->memory, MHD_OPTION_CONNECTION_LIMIT,
+        connection_limit(), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, server,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_URI_LOG_CALLBACK,
+        exchange_start, server, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U, MHD_OPTION_END);
+    if (!server->daemon) {
+        return err_set(err, ERR_FATAL, "listen", "cannot listen on %s port %u", config->host,
+                       config->port);
+    }
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
+    server->port = info ? info->port : config->port;
+    server->has_reaper = pthread_create(&server->reaper, NULL, reaper_main, server) == 0;
+    return 0;
+}
+
+void server_quiesce(struct server *server)
+{
+    if (!server->daemon || server->draining) {
+        return;
+    }
+    server->draining = true;
+    int fd = MHD_quiesce_daemon(server->daemon);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+bool server_cut(struct server *server, unsigned wait_ms)
+{
+    uint64_t until = clock_mono_ms() + wait_ms;
+
+    do {
+        bool held = false;
+        pthread_mutex_lock(&server->lock);
+        for (struct conn_entry *e = server->conns; e; e = e->next) {
+            if (e->fd >= 0) {
+                shutdown(e->fd, SHUT_RDWR);
+            }
+            if (e->ex) {
+                pthread_mutex_lock(&e->ex->lock);
+                held = held || (e->ex->suspended && e->ex->phase != EX_SENT);
+                if (e->ex->phase == EX_SENT) { /* answers: the producer finds the client gone */
+                    e->ex->ring_eof = true;
+                    exchange_wake(e->ex);
+                }
+                pthread_mutex_unlock(&e->ex->lock);
+            }
+        }
+        held = held || server->n_active > 0;
+        pthread_mutex_unlock(&server->lock);
+        if (!held) {
+            return true;
+        }
+        usleep(20000);
+    } while (clock_mono_ms() < until);
+    return false;
+}
+
+void server_stop(struct server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    server->stop = true;
+    pthread_mutex_unlock(&server->lock);
+    if (server->has_reaper) {
+        pthread_join(server->reaper, NULL);
+        server->has_reaper = false;
+    }
+    if (server->daemon) {
+        MHD_stop_daemon(server->daemon);
+        server->daemon = NULL;
+    }
+}

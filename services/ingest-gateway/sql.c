@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "services/ingest-gateway/sql.h"
+
+#include "services/ingest-gateway/gateway.h"
+
+#include <string.h>
+
+json_t *sql_json_str(const PGresult *res, int row, int col)
+{
+    const char *s = db_str(res, row, col);
+
+    return s ? json_string(s) : json_null();
+}
+
+json_t *sql_json_doc(const PGresult *res, int row, int col)
+{
+    const char *s = db_str(res, row, col);
+    json_t *doc = s ? json_loads(s, JSON_DECODE_ANY, NULL) : NULL;
+
+    return doc ? doc : json_null();
+}
+
+static const char require_sql[] = "SELECT 1 FROM dataset WHERE dataset_id = $1::uuid"
+                                  " AND user_id = $2::uuid AND deleted_at IS NULL";
+
+int dataset_require(struct db_conn *conn, const struct request *req, const char *dataset_id,
+                    struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {dataset_id, req->who.user_id};
+
+    if (db_query(conn, require_sql, 2, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such dataset");
+    }
+    return 0;
+}
+
+int list_page_read(const struct request *req, const char *sort, struct list_page *ret_page,
+                   struct err *err)
+{
+    struct list_page page = {0};
+    const char *cursor = uri_arg(&req->uri, "cursor");
+
+    if (uri_arg_int(&req->uri, "limit", 1, LIST_LIMIT_MAX, LIST_LIMIT, &page.limit, err) < 0) {
+        return -1;
+    }
+    page.has_cursor = cursor != NULL;
+    if (cursor && cursor_decode(cursor, sort, &page.cursor, err) < 0) {
+        return -1;
+    }
+    *ret_page = page;
+    return 0;
+}
+
+int list_reply(struct reply *reply, json_t *items, char *next, struct err *err)
+{
+    json_t *doc = json_pack("{s:o, s:s?}", "items", items, "nextCursor", next);
+
+    free(next);
+    return reply_take_json(reply, 200, doc, err);
+}

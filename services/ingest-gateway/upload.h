@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One multipart upload in work: parts become objects while they come, rows only at the end.
+ * Invariant: every object that was stored is either named by a committed row or deleted when the
+ * upload is thrown away; a refused part never stops the others.
+ */
+#pragma once
+
+#include "libcommon/filetype.h"
+#include "libcommon/sha256.h"
+#include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/multipart.h"
+
+struct upload_file {
+    char *name; /* as sent; NULL for a refused one */
+    char shown[256];
+    char id[UUID_TEXT];
+    char key[256];
+    const struct filetype *type;
+    uint64_t size;
+    char sha256[SHA256_HEX_SIZE];
+    char etag[80];
+    bool stored;
+    char code[ERR_CODE_MAX]; /* why it is refused; "" it is not */
+    char detail[256];
+};
+
+struct upload {
+    struct request *req;
+    bool dry; /* only hash: the answer is known already */
+    struct upload_file *files;
+    size_t n_files;
+    size_t n_parts;
+    bool in_manifest;
+    struct buf manifest;
+    /* the part in work */
+    struct upload_file *cur;
+    struct store_upload *up;
+    struct hash hash;
+    char head[FILETYPE_HEAD];
+    size_t head_len;
+};
+
+int upload_init(struct upload *upload, struct request *req, bool dry, struct err *err) WARN_UNUSED;
+/* Frees. keep false: deletes what was stored; otherwise only what was refused after that. */
+void upload_done(struct upload *upload, bool keep);
+
+extern const struct multipart_events upload_events; /* ctx: struct upload */
+
+/* After the body's end: compares with the manifest, if there was one. */
+int upload_check_manifest(struct upload *upload, struct err *err) WARN_UNUSED;
+/* What the request means, whatever its boundary: names, sizes and digests in order. */
+int upload_body_hash(const struct upload *upload, char ret_hex[SHA256_HEX_SIZE],
+                     struct err *err) WARN_UNUSED;
