@@ -63,24 +63,25 @@ static const int always[] = {
 
 /* Libraries ask for these in passing and live well with a refusal. */
 static const struct soft_call soft[] = {
-    {SCMP_SYS(access), EACCES},        {SCMP_SYS(faccessat), EACCES},
-    {SCMP_SYS(faccessat2), EACCES},    {SCMP_SYS(readlink), EACCES},
-    {SCMP_SYS(readlinkat), EACCES},    {SCMP_SYS(unlink), EACCES},
-    {SCMP_SYS(unlinkat), EACCES},      {SCMP_SYS(mkdir), EACCES},
-    {SCMP_SYS(mkdirat), EACCES},       {SCMP_SYS(creat), EACCES},
-    {SCMP_SYS(getcwd), EACCES},        {SCMP_SYS(socket), EACCES},
-    {SCMP_SYS(connect), EACCES},       {SCMP_SYS(getpeername), ENOTSOCK},
-    {SCMP_SYS(getsockname), ENOTSOCK}, {SCMP_SYS(ioctl), ENOTTY},
-    {SCMP_SYS(uname), EPERM},          {SCMP_SYS(sysinfo), EPERM},
-    {SCMP_SYS(prlimit64), EPERM},      {SCMP_SYS(getrlimit), EPERM},
-    {SCMP_SYS(openat2), ENOSYS},       {SCMP_SYS(clone3), ENOSYS},
-    {SCMP_SYS(sched_getattr), ENOSYS}, {SCMP_SYS(membarrier), ENOSYS},
+    {SCMP_SYS(readlink), EACCES},      {SCMP_SYS(readlinkat), EACCES},
+    {SCMP_SYS(unlink), EACCES},        {SCMP_SYS(unlinkat), EACCES},
+    {SCMP_SYS(mkdir), EACCES},         {SCMP_SYS(mkdirat), EACCES},
+    {SCMP_SYS(creat), EACCES},         {SCMP_SYS(getcwd), EACCES},
+    {SCMP_SYS(socket), EACCES},        {SCMP_SYS(connect), EACCES},
+    {SCMP_SYS(getpeername), ENOTSOCK}, {SCMP_SYS(getsockname), ENOTSOCK},
+    {SCMP_SYS(ioctl), ENOTTY},         {SCMP_SYS(uname), EPERM},
+    {SCMP_SYS(sysinfo), EPERM},        {SCMP_SYS(prlimit64), EPERM},
+    {SCMP_SYS(getrlimit), EPERM},      {SCMP_SYS(openat2), ENOSYS},
+    {SCMP_SYS(clone3), ENOSYS},        {SCMP_SYS(sched_getattr), ENOSYS},
+    {SCMP_SYS(membarrier), ENOSYS},
 };
 
-/* Looking at files: harmless with read access, refused without. */
+/* Looking at files: harmless with read access, refused without. cairo draws no font whose file it
+ * may not ask about with access(). */
 static const int looking[] = {
-    SCMP_SYS(stat),   SCMP_SYS(lstat),   SCMP_SYS(newfstatat), SCMP_SYS(statx),
-    SCMP_SYS(statfs), SCMP_SYS(fstatfs), SCMP_SYS(getdents64),
+    SCMP_SYS(stat),      SCMP_SYS(lstat),      SCMP_SYS(newfstatat), SCMP_SYS(statx),
+    SCMP_SYS(statfs),    SCMP_SYS(fstatfs),    SCMP_SYS(getdents64), SCMP_SYS(access),
+    SCMP_SYS(faccessat), SCMP_SYS(faccessat2),
 };
 
 static const int threads[] = {SCMP_SYS(set_robust_list), SCMP_SYS(rseq)};
