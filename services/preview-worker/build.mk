@@ -9,3 +9,7 @@ preview-worker-zygote_PKGS := poppler-glib cairo pangocairo fontconfig libwebp v
 PROGRAMS += office-zygote
 office-zygote_SRCS := office_zygote.c office_check.c office_folder.c office_samples.c
 office-zygote_PKGS := jansson libseccomp zlib
+
+PROGRAMS += preview-worker
+preview-worker_SRCS := main.c stage.c options.c
+preview-worker_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp

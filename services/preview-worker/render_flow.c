@@ -177,6 +177,12 @@ PangoLayout *flow_layout(struct flow *flow, enum flow_style style, const char *t
     pango_layout_set_text(layout, valid, -1);
     pango_layout_set_width(layout, (int)(width * PANGO_SCALE));
     pango_layout_set_wrap(layout, PANGO_WRAP_WORD_CHAR);
+    /* an address cut in two must not gain a hyphen */
+    PangoAttrList *attributes = pango_attr_list_new();
+
+    pango_attr_list_insert(attributes, pango_attr_insert_hyphens_new(FALSE));
+    pango_layout_set_attributes(layout, attributes);
+    pango_attr_list_unref(attributes);
     return layout;
 }
 

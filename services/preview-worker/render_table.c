@@ -107,6 +107,30 @@ static double wishes(struct flow *flow, const struct table *table, double ret[FL
     return sum;
 }
 
+/* Narrow columns keep their wish, wide ones share what is left. */
+static void share(double widths[FLOW_COLUMNS_MAX], unsigned n, double room)
+{
+    bool settled[FLOW_COLUMNS_MAX] = {false};
+    unsigned open = n;
+    bool again = true;
+
+    while (again && open > 0) {
+        const double each = room / open;
+
+        again = false;
+        for (unsigned i = 0; i < n; i++) {
+            if (!settled[i] && widths[i] <= each) {
+                settled[i] = again = true;
+                room -= widths[i];
+                open--;
+            }
+        }
+    }
+    for (unsigned i = 0; i < n; i++) {
+        widths[i] = settled[i] ? widths[i] : room / open;
+    }
+}
+
 double table_natural_width(struct flow *flow, const struct table *table)
 {
     double widths[FLOW_COLUMNS_MAX];
@@ -206,10 +230,8 @@ int table_draw(struct flow *flow, const struct table *table, struct err *err)
     if (table->n_columns == 0) {
         return 0;
     }
-    const double sum = wishes(flow, table, widths);
-
-    for (unsigned column = 0; sum > room && column < table->n_columns; column++) {
-        widths[column] *= room / sum;
+    if (wishes(flow, table, widths) > room) {
+        share(widths, table->n_columns, room);
     }
     flow_space(flow, 4);
     for (size_t r = 0; r < table->n_rows && !flow->full; r++) {

@@ -13,6 +13,7 @@
 #define HTML_SHOWN_MAX (16U * 1024 * 1024)
 #define UTF8_MAX (64U * 1024 * 1024)
 #define JSON_PRETTY_MAX (1024U * 1024)
+#define JSON_LINE_LONG 160
 
 /* --- tables --------------------------------------------------------------------------------- */
 
@@ -179,18 +180,70 @@ static int draw_md(struct flow *flow, const struct buf *text, struct err *err)
 
 /* --- the rest ------------------------------------------------------------------------------- */
 
+static int indent_line(struct buf *out, unsigned depth, struct err *err)
+{
+    static const char spaces[] = "\n                                                ";
+
+    return buf_append(out, spaces, 1 + min_size(2UL * depth, sizeof(spaces) - 2), err);
+}
+
+/* Line breaks and indentation between the tokens; the tokens stay as they are, so that no number
+ * is written differently from the file. */
+static int indent_json(const struct buf *text, struct buf *out, struct err *err)
+{
+    unsigned depth = 0;
+    bool quoted = false;
+    int rc = 0;
+
+    for (size_t i = 0; i < text->len && rc == 0; i++) {
+        const char c = text->data[i];
+        const bool space = c == ' ' || c == '\n' || c == '\t';
+
+        if (!quoted && space) {
+            continue;
+        }
+        if (!quoted && (c == '}' || c == ']')) {
+            depth -= depth > 0;
+            rc = indent_line(out, depth, err);
+        }
+        rc = rc != 0 ? rc : buf_append(out, &c, 1, err);
+        if (quoted && c == '\\' && i + 1 < text->len) {
+            i++;
+            rc = rc != 0 ? rc : buf_append(out, text->data + i, 1, err);
+        } else if (c == '"') {
+            quoted = !quoted;
+        } else if (!quoted && (c == '{' || c == '[' || c == ',')) {
+            depth += c != ',';
+            rc = rc != 0 ? rc : indent_line(out, depth, err);
+        } else if (!quoted && c == ':') {
+            rc = rc != 0 ? rc : buf_append(out, " ", 1, err);
+        }
+    }
+    return rc;
+}
+
+/* As it is, unless it was written for machines. */
 static int draw_json(struct flow *flow, const struct buf *text, struct err *err)
 {
-    json_t *json = text->len <= JSON_PRETTY_MAX
-                       ? json_loadb(text->data, text->len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL)
-                       : NULL;
-    char *pretty = json ? json_dumps(json, JSON_INDENT(2) | JSON_ENCODE_ANY) : NULL;
-    const int rc = pretty ? flow_text(flow, FLOW_MONO, 0, NULL, pretty, strlen(pretty), err)
-                          : flow_text(flow, FLOW_MONO, 0, NULL, text->data, text->len, err);
+    CLEANUP(buf_done) struct buf pretty;
+    const char *line = text->data;
+    const char *end = text->data + text->len;
+    bool long_lines = false;
 
-    free(pretty);
-    json_decref(json);
-    return rc;
+    buf_init(&pretty, UTF8_MAX);
+    while (line < end && !long_lines) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+
+        long_lines = (stop ? stop : end) - line > JSON_LINE_LONG;
+        line = stop ? stop + 1 : end;
+    }
+    if (long_lines && text->len <= JSON_PRETTY_MAX) {
+        if (indent_json(text, &pretty, err) != 0) {
+            return -1;
+        }
+        text = &pretty;
+    }
+    return flow_text(flow, FLOW_MONO, 0, NULL, text->data, text->len, err);
 }
 
 /* The encoding that a markup file names in its first bytes, or NULL. */
