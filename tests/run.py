@@ -39,7 +39,6 @@ class Totals:
 def timed(name):
     def wrap(fn):
         def inner(*args):
-            print(f"== {name}", flush=True)
             start = time.monotonic()
             try:
                 return fn(*args)
@@ -80,24 +79,20 @@ def build(goals):
     return all([quiet(args, log) for args, log in jobs])
 
 
-@timed("servers")
 def servers():
     return all([quiet([f"{ROOT}/deploy/local/fetch", name], "fetch-" + name)
                 for name in ("kafka", "versitygw", "s3proxy")])
 
 
-@timed("console")
 def console():
     return quiet([f"{ROOT}/deploy/local/console"], "console")
 
 
-@timed("fixtures")
 def fixtures():
     return quiet(["/usr/bin/python3", f"{ROOT}/tests/fixtures/make_fixtures.py",
                   f"{ROOT}/build/fixtures"], "fixtures")
 
 
-@timed("python")
 def python():
     """The virtual environment, one for each content of requirements.txt and Python version."""
     with open(f"{ROOT}/tests/requirements.txt", "rb") as f:
@@ -111,6 +106,13 @@ def python():
             return None
         open(venv + "/.complete", "w", encoding="utf-8").close()
     return venv + "/bin/python"
+
+
+@timed("servers, web page, python, documents")
+def prepare():
+    """What waits for the network, while the processor builds; gives the interpreter, or None."""
+    interpreter = python()
+    return interpreter if all([servers(), console(), fixtures()]) else None
 
 
 @timed("lint")
@@ -211,6 +213,8 @@ def main():
     packages()
     folders = [w for w in what if w in ("service", "e2e", "bench")]
     goals = []
+    background = concurrent.futures.ThreadPoolExecutor(1)
+    prepared = background.submit(prepare) if folders else None
     if folders:
         goals.append(("release", ["all"]))
         goals.append(("faults", ["FAULTS=1", "all"]))
@@ -223,9 +227,8 @@ def main():
     if "unit" in what:
         unit(args.k.split())
     if folders:
-        interpreter = python()
-        ready = all([servers(), console(), fixtures()])
-        if interpreter and ready:
+        interpreter = prepared.result()
+        if interpreter:
             pytest(interpreter, folders, args.k.split())
     print("\n".join(f"{took:8.1f} s  {name}" for name, took in Totals.times))
     print(f"{time.monotonic() - began:8.1f} s  in all")
