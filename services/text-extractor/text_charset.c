@@ -237,9 +237,17 @@ static const char *detect(const char *p, size_t len)
     const UCharsetMatch *match;
     const char *name = by_histogram(p, len);
     static char kept[64];
+    size_t high = 0;
 
     if (name) {
         return name;
+    }
+    for (size_t i = 0; i < len; i++) {
+        high += (unsigned char)p[i] >= 0x80;
+    }
+    /* Too little for statistics: the commonest it is. */
+    if (high < 4 && high * 2 < len && !memchr(p, '\x1b', len)) {
+        return "windows-1252";
     }
     detector = ucsdet_open(&status);
     ucsdet_setText(detector, p, (int32_t)len, &status);
