@@ -281,7 +281,7 @@ static int slice(struct object_cache *cache, struct store *store, const PGresult
     if (cache_get(cache, store, key, &data, err) < 0) {
         return -1;
     }
-    if (start > data->len || len > data->len - start) {
+    if (!data || start > data->len || len > data->len - start) {
         return err_set(err, ERR_UNKNOWN, "corrupt", "a page lies outside its object");
     }
     *ret_data = data->data + start;

@@ -99,6 +99,7 @@ static const char remove_sql[] =
     "    SELECT dataset_id, batch_id, was, 6, count(*) FROM f GROUP BY 1, 2, 3),"
     " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
     "    SELECT user_id, file_id, 6, 0, generation FROM f),"
+    " r AS (DELETE FROM record USING f WHERE record.file_id = f.file_id),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_deleted', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id) FROM f)"
     " SELECT count(*) FROM f";

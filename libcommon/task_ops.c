@@ -218,7 +218,8 @@ static const char end_sql[] =
     "      WHEN g.o->'pipeline'->>'code' IS NOT NULL THEN jsonb_build_object('code',"
     "        g.o->'pipeline'->>'code', 'detail', g.o->'pipeline'->>'detail', 'class',"
     "        'permanent', 'stage', g.stage, 'attempts', g.attempts) END AS why,"
-    "    CASE g.stage WHEN 4 THEN 'preview' WHEN 5 THEN 'thumbnail' ELSE 'main' END AS pipe,"
+    "    CASE g.stage WHEN 4 THEN 'preview' WHEN 5 THEN 'thumbnail' WHEN 6 THEN 'none'"
+    "      ELSE 'main' END AS pipe,"
     "    (g.o->>'noThumbnail' IS NOT NULL OR (g.stage = 4 AND g.how = 'end' AND $7::boolean))"
     "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = g.file_id AND x.stage = 5"
     "        AND x.unit = 0 AND x.generation = g.generation) AS no_thumb,"
@@ -261,6 +262,12 @@ static const char end_sql[] =
     "    file.version),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     "  SELECT dataset_id, batch_id, 1, state, 1 FROM f WHERE state BETWEEN 2 AND 5),"
+    /* The cleaner's last pass: the file is gone. */
+    " z AS (UPDATE file SET state = 7, updated_at = now() FROM q WHERE file.file_id = q.file_id"
+    "    AND q.stage = 6 AND q.how = 'end' AND NOT $7::boolean AND file.state = 6"
+    "  RETURNING file.dataset_id, file.batch_id),"
+    " cz AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "  SELECT dataset_id, batch_id, 6, 7, 1 FROM z),"
     /* A record set takes the place of the older generation's. */
     " rd AS (DELETE FROM record USING q WHERE q.has_record AND record.file_id = q.file_id"
     "    AND record.generation < q.generation),"

@@ -5,5 +5,5 @@ AI_EXTRACTOR_CORE := extract.c proposals.c ground.c score.c norm.c layout.c typi
 ifneq ($(wildcard services/ai-extractor/main.c),)
 PROGRAMS += ai-extractor
 ai-extractor_SRCS := main.c stage.c options.c $(AI_EXTRACTOR_CORE)
-ai-extractor_PKGS := $(COMMON_PKGS) icu-uc
+ai-extractor_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp icu-uc
 endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A removed file is cleaned twice: at once, and again after the time in which a worker that was cut
+ * off might still have stored something. Only then the row says deleted.
+ */
+#include "services/cleaner/stage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "libcommon/fault.h"
+#include "libcommon/metrics.h"
+#include "services/cleaner/options.h"
+#include "services/cleaner/sweep.h"
+
+#define SECOND_PASS "second-pass"
+
+static const char *const forget_sql[] = {
+    "DELETE FROM record WHERE file_id = $1::uuid",
+    "DELETE FROM file_page WHERE file_id = $1::uuid",
+    "DELETE FROM artifact WHERE file_id = $1::uuid",
+    "DELETE FROM stage_join WHERE file_id = $1::uuid",
+    "UPDATE dead_letter SET state = 'discarded', actor = 'cleaner', closed_at = now()"
+    " WHERE file_id = $1::uuid AND state = 'open'",
+};
+
+static int forget_rows(struct job *job, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    const char *params[] = {job->claim->key.file_id};
+
+    if (db_acquire(job->ctx->service->db, &conn, err) < 0 || db_begin(conn, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(forget_sql); i++) {
+        if (db_query(conn, forget_sql[i], 1, params, NULL, err) < 0) {
+            return -1;
+        }
+    }
+    return db_commit(conn, err);
+}
+
+static int clean_handle(struct job *job, struct err *err)
+{
+    const struct task_claim *claim = job->claim;
+    char prefix[160];
+    uint64_t n = 0;
+
+    snprintf(prefix, sizeof(prefix), "uploads/%s/%s/", claim->user_id, claim->key.file_id);
+    if (sweep_prefix(job->ctx->service->store, prefix, &n, err) < 0) {
+        return -1;
+    }
+    fault_point("clean.after_uploads");
+    snprintf(prefix, sizeof(prefix), "artifacts/%s/", claim->key.file_id);
+    if (sweep_prefix(job->ctx->service->store, prefix, &n, err) < 0) {
+        return -1;
+    }
+    metrics_add("docfleet_objects_deleted_total", "reason=\"removed\"", (double)n);
+    fault_point("clean.after_objects");
+    if (forget_rows(job, err) < 0) {
+        return -1;
+    }
+    fault_point("clean.after_rows");
+    if (!claim->ext_job_id) {
+        job->ext_job_id = strdup(SECOND_PASS);
+        job->retry_after_ms = cleaner_options.second_pass_ms;
+        return job->ext_job_id ? STAGE_WAIT : err_nomem(err);
+    }
+    return outcome_detail(job->out, "objects", json_integer((json_int_t)n), err);
+}
+
+static int clean_tick(struct stage_ctx *ctx, struct err *err)
+{
+    return sweep_tick(ctx->service, err);
+}
+
+const struct stage cleaner = {
+    .id = STAGE_CLEAN,
+    .service = "cleaner",
+    .options = cleaner_option_defs,
+    .n_options = 4,
+    .options_target = &cleaner_options,
+    .store_required = true,
+    .handle = clean_handle,
+    .tick = clean_tick,
+    .tick_ms = 1000,
+};

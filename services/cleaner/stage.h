@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stage of cleaner for the worker frame.
+ */
+#pragma once
+
+#include "libcommon/stage.h"
+
+extern const struct stage cleaner;

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sweeps. Each is short, repeats safely, and runs under a transaction-free advisory lock, so that
+ * several cleaners do not do the same work.
+ */
+#include "services/cleaner/sweep.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "libcommon/log.h"
+#include "libcommon/metrics.h"
+#include "services/cleaner/options.h"
+
+#define LIST_PAGE 500U
+
+/* A page of keys, copied out of the listing. */
+struct key_page {
+    char *keys[LIST_PAGE];
+    size_t n;
+    int64_t older_than_ms; /* entries that are younger are left alone; 0: none is */
+};
+
+static void key_page_clear(struct key_page *page)
+{
+    for (size_t i = 0; i < page->n; i++) {
+        free(page->keys[i]);
+    }
+    page->n = 0;
+}
+
+static int take_key(void *ctx, const struct store_entry *entry, struct err *err)
+{
+    struct key_page *page = ctx;
+
+    if (page->older_than_ms && entry->mtime_ms >= page->older_than_ms) {
+        return 0;
+    }
+    if (page->n == LIST_PAGE) {
+        return err_set(err, ERR_FATAL, "internal", "the listing is longer than asked for");
+    }
+    page->keys[page->n] = strdup(entry->key);
+    if (!page->keys[page->n]) {
+        return err_nomem(err);
+    }
+    page->n++;
+    return 0;
+}
+
+int sweep_prefix(struct store *store, const char *prefix, uint64_t *n, struct err *err)
+{
+    struct key_page page = {0};
+
+    for (;;) {
+        char *token = NULL;
+        int r = store_list(store, prefix, NULL, LIST_PAGE, take_key, &page, &token, err);
+        bool more = token != NULL;
+        free(token);
+        if (r == 0 && page.n > 0) {
+            r = store_delete_many(store, (const char *const *)page.keys, page.n, err);
+        }
+        *n += r == 0 ? page.n : 0;
+        bool empty = page.n == 0;
+        key_page_clear(&page);
+        if (r < 0 || !more || empty) {
+            return r;
+        }
+    }
+}
+
+/* Orphans ---------------------------------------------------------------------------------------*/
+
+/* Of these keys the ones that no row names. */
+static const char unnamed_sql[] =
+    "SELECT k FROM jsonb_array_elements_text($1::jsonb) AS k WHERE NOT EXISTS"
+    " (SELECT 1 FROM artifact a WHERE a.object_key = k) AND NOT EXISTS"
+    " (SELECT 1 FROM file_version v JOIN file f USING (file_id) WHERE v.object_key = k"
+    "   AND f.state <> 7)";
+
+static int delete_unnamed(struct service *service, const struct key_page *page, uint64_t *n,
+                          struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    json_t *list = json_array();
+    const char *keys[LIST_PAGE];
+
+    for (size_t i = 0; i < page->n; i++) {
+        json_array_append_new(list, json_string(page->keys[i]));
+    }
+    CLEANUP(free_cleanup) char *text = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    const char *params[] = {text};
+    if (!text) {
+        return err_nomem(err);
+    }
+    if (db_run(service->db, unnamed_sql, 1, params, &res, err) < 0) {
+        return -1;
+    }
+    size_t k = 0;
+    for (int row = 0; row < PQntuples(res) && k < LIST_PAGE; row++) {
+        keys[k++] = PQgetvalue(res, row, 0);
+    }
+    if (k > 0 && store_delete_many(service->store, keys, k, err) < 0) {
+        return -1;
+    }
+    *n += k;
+    return 0;
+}
+
+static int sweep_orphans(struct service *service, const char *prefix, struct err *err)
+{
+    struct key_page page = {.older_than_ms = clock_wall_ms() - cleaner_options.orphan_grace_ms};
+    char *token = NULL;
+    uint64_t n = 0;
+    int r;
+
+    do {
+        char *next = NULL;
+        r = store_list(service->store, prefix, token, LIST_PAGE, take_key, &page, &next, err);
+        free(token);
+        token = next;
+        if (r == 0 && page.n > 0) {
+            r = delete_unnamed(service, &page, &n, err);
+        }
+        key_page_clear(&page);
+    } while (r == 0 && token && !atomic_load(&service->stopping));
+    free(token);
+    if (n > 0) {
+        metrics_add("docfleet_objects_deleted_total", "reason=\"orphan\"", (double)n);
+        log_info("orphan objects removed", kv_str("prefix", prefix), kv_u64("n", n));
+    }
+    return r;
+}
+
+struct pending_ctx {
+    struct store *store;
+    int64_t older_than_ms;
+    uint64_t n;
+};
+
+static int abort_pending(void *ctx, const struct store_pending *pending, struct err *err)
+{
+    struct pending_ctx *p = ctx;
+
+    if (pending->initiated_ms >= p->older_than_ms) {
+        return 0;
+    }
+    p->n++;
+    return store_abort_upload(p->store, pending->key, pending->upload_id, err);
+}
+
+static int sweep_pending_uploads(struct service *service, struct err *err)
+{
+    struct pending_ctx ctx = {.store = service->store,
+                              .older_than_ms = clock_wall_ms() - cleaner_options.orphan_grace_ms};
+
+    if (!(store_caps(service->store) & STORE_CAP_MULTIPART)) {
+        return 0;
+    }
+    if (store_list_uploads(service->store, "uploads/", abort_pending, &ctx, err) < 0) {
+        return -1;
+    }
+    metrics_add("docfleet_objects_deleted_total", "reason=\"stale_upload\"", (double)ctx.n);
+    return 0;
+}
+
+/* Rows ------------------------------------------------------------------------------------------*/
+
+static const char fold_sql[] =
+    "WITH d AS (DELETE FROM count_delta WHERE id IN (SELECT id FROM count_delta ORDER BY id"
+    "    LIMIT 5000 FOR UPDATE SKIP LOCKED) RETURNING dataset_id, batch_id, from_state, to_state,"
+    "    n),"
+    " m AS (SELECT dataset_id, batch_id, state, sum(n) AS n FROM ("
+    "    SELECT dataset_id, batch_id, to_state AS state, n FROM d WHERE to_state IS NOT NULL"
+    "    UNION ALL"
+    "    SELECT dataset_id, batch_id, from_state, -n FROM d WHERE from_state IS NOT NULL) x"
+    "    GROUP BY 1, 2, 3)"
+    " INSERT INTO count_base (dataset_id, batch_id, state, n)"
+    " SELECT dataset_id, batch_id, state, n FROM m ORDER BY 1, 2, 3"
+    " ON CONFLICT (dataset_id, batch_id, state) DO UPDATE SET n = count_base.n + excluded.n";
+
+/* Batches whose ledger does not add up: every accepted file must be in exactly one state. */
+static const char ledger_sql[] =
+    "SELECT count(*) FROM batch b WHERE b.created_at > now() - interval '7 days' AND b.accepted <>"
+    " (SELECT coalesce(sum(n), 0) FROM ("
+    "    SELECT n FROM count_base WHERE batch_id = b.batch_id"
+    "    UNION ALL SELECT CASE WHEN from_state IS NULL THEN n ELSE 0 END FROM count_delta"
+    "      WHERE batch_id = b.batch_id) x)";
+
+static const char *const prune_sql[] = {
+    "DELETE FROM idempotency WHERE (user_id, key) IN (SELECT user_id, key FROM idempotency"
+    " WHERE created_at < now() - interval '24 hours' LIMIT 500)",
+    "DELETE FROM worker WHERE seen < now() - interval '1 hour'",
+    "DELETE FROM effect WHERE idem_key IN (SELECT idem_key FROM effect"
+    " WHERE created_at < now() - interval '30 days' LIMIT 500)",
+    /* Tasks of deleted files, then the files: nobody asks for them any more. */
+    "DELETE FROM task WHERE (file_id, stage, unit, generation) IN (SELECT t.file_id, t.stage,"
+    " t.unit, t.generation FROM file f JOIN task t USING (file_id) WHERE f.state = 7"
+    " AND f.updated_at < now() - interval '7 days' LIMIT 500)",
+    "DELETE FROM file_version WHERE file_id IN (SELECT file_id FROM file WHERE state = 7"
+    " AND updated_at < now() - interval '7 days' LIMIT 500)",
+    "DELETE FROM file WHERE file_id IN (SELECT file_id FROM file f WHERE state = 7"
+    " AND updated_at < now() - interval '7 days' AND NOT EXISTS (SELECT 1 FROM task t"
+    "  WHERE t.file_id = f.file_id) LIMIT 500)",
+    "SELECT event_partitions(4)",
+};
+
+/* Partitions whose whole week is older than what is kept. */
+static const char old_partitions_sql[] =
+    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+    " WHERE i.inhparent = 'docfleet.event'::regclass AND c.relname ~ '^event_\\d{4}_\\d{2}$'"
+    " AND to_date(substr(c.relname, 7), 'IYYY_IW') + 7 < current_date - $1::int";
+
+static int drop_old_events(struct service *service, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct db_num days;
+    const char *params[] = {db_num(&days, cleaner_options.event_days)};
+    char sql[160];
+
+    if (db_acquire(service->db, &conn, err) < 0 ||
+        db_query(conn, old_partitions_sql, 1, params, &res, err) < 0) {
+        return -1;
+    }
+    for (int row = 0; row < PQntuples(res); row++) {
+        /* The name has just matched a pattern of digits. */
+        snprintf(sql, sizeof(sql), "DROP TABLE docfleet.%s", PQgetvalue(res, row, 0));
+        if (db_script(conn, sql, 10000, err) < 0) {
+            return -1;
+        }
+        log_info("old events dropped", kv_str("partition", PQgetvalue(res, row, 0)));
+    }
+    return 0;
+}
+
+static int fold_counts(struct service *service, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_run(service->db, fold_sql, 0, NULL, NULL, err) < 0 ||
+        db_run(service->db, ledger_sql, 0, NULL, &res, err) < 0) {
+        return -1;
+    }
+    metrics_set("docfleet_ledger_mismatch", "", (double)db_i64(res, 0, 0));
+    return 0;
+}
+
+static int sweep_all(struct service *service, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(prune_sql); i++) {
+        if (db_run(service->db, prune_sql[i], 0, NULL, NULL, err) < 0) {
+            return -1;
+        }
+    }
+    return fold_counts(service, err) < 0 || drop_old_events(service, err) < 0 ||
+                   sweep_pending_uploads(service, err) < 0 ||
+                   sweep_orphans(service, "uploads/", err) < 0 ||
+                   sweep_orphans(service, "artifacts/", err) < 0
+               ? -1
+               : 0;
+}
+
+int sweep_tick(struct service *service, struct err *err)
+{
+    static uint64_t next_ms;
+    uint64_t now = clock_mono_ms();
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (now < next_ms) {
+        return 0;
+    }
+    next_ms = now + (uint64_t)cleaner_options.sweep_ms;
+    if (db_acquire(service->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        db_query(conn, "SELECT pg_try_advisory_xact_lock(776003, 0)", 0, NULL, &res, err) < 0) {
+        return -1;
+    }
+    if (!db_bool(res, 0, 0)) {
+        return 0;
+    }
+    /* The lock's transaction stays idle meanwhile; a sweep that outlasts its time limit goes on
+     * without the lock, which costs double work at worst. */
+    return sweep_all(service, err);
+}
