@@ -25,8 +25,9 @@ struct extract_options {
     size_t rows_column; /* index, for EXTRACT_ROWS */
     int first_page;     /* pages looked at, inclusive; 0: from the first / to the last */
     int last_page;
-    double review_below; /* cells below need review; 0 means EXTRACT_REVIEW_BELOW */
-    int attempt;         /* counts from 1; moves a backend's seed */
+    double review_below;     /* cells below need review; 0 means EXTRACT_REVIEW_BELOW */
+    int attempt;             /* counts from 1; moves a backend's seed */
+    int64_t *retry_after_ms; /* may be NULL; set when a transient error said when to come back */
 };
 
 #define EXTRACT_REVIEW_BELOW 0.6
