@@ -96,6 +96,7 @@ static size_t fold_one(uint32_t cp, uint32_t *out)
 struct folding {
     struct norm out;
     size_t cap;
+    bool joined; /* a hyphen at a line's end has gone: no blank until the next letter */
 };
 
 static int push(struct folding *fold, uint32_t cp, uint32_t at, struct err *err)
@@ -125,12 +126,13 @@ static int push_space(struct folding *fold, uint32_t at, bool line_break, uint32
 {
     struct norm *out = &fold->out;
 
-    if (out->n == 0 || out->cp[out->n - 1] == ' ') {
+    if (out->n == 0 || out->cp[out->n - 1] == ' ' || fold->joined) {
         return 0;
     }
     if (line_break && out->cp[out->n - 1] == '-' && out->n >= 2 &&
         u_isalpha((UChar32)out->cp[out->n - 2]) && u_islower((UChar32)next)) {
         out->n--;
+        fold->joined = true;
         return 0;
     }
     return push(fold, ' ', at, err);
@@ -159,6 +161,7 @@ static int fold_text(const char *text, size_t len, struct folding *fold, struct 
         const size_t n = fold_one(cp, folded);
         line_break = cp == '\n' || (line_break && n == 1 && folded[0] == ' ');
         for (size_t i = 0; i < n; i++) {
+            fold->joined = fold->joined && folded[i] == ' ';
             const int r = folded[i] == ' ' ? push_space(fold, index, line_break,
                                                         line_break ? peek(text, len, at) : 0, err)
                                            : push(fold, folded[i], index, err);

@@ -39,7 +39,8 @@ static char char_at(const char *text, size_t len, size_t at)
 
 static bool is_word_byte(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (unsigned char)c >= 0xC3 ||
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           ((unsigned char)c >= 0xC3 && (unsigned char)c != 0xE2) ||
            ((unsigned char)c & 0xC0U) == 0x80U;
 }
 
@@ -328,7 +329,7 @@ static bool ends_clean(const char *text, size_t len, size_t end)
 
 struct clock {
     int h, m, s;
-    char zone[8];
+    char zone[12];
 };
 
 static size_t zone_at(const char *text, size_t len, size_t at, char *ret, size_t size)

@@ -18,7 +18,10 @@ static bool is_digit(char c)
 
 static bool is_letter(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (unsigned char)c >= 0xC3;
+    /* of the lead bytes, C2 and E2 begin signs and dashes, the others letters */
+    const unsigned char byte = (unsigned char)c;
+
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (byte >= 0xC3 && byte != 0xE2);
 }
 
 static char char_at(const char *text, size_t len, size_t at)
@@ -370,9 +373,10 @@ static size_t read_currency(const char *text, size_t len, size_t at, size_t digi
     char code[4] = "";
     const size_t next = skip_blank(text, len, end);
     const size_t n = currency_at(text, len, next, code);
-    /* "RM" or "$" before the next number belongs to that one. */
+    /* In "2 $ 5.00" the sign belongs to the second number. */
     if (n && !(before < digits && value->currency[0]) &&
-        !is_digit(char_at(text, len, skip_blank(text, len, next + n)))) {
+        ((value->flags & VALUE_FRACTION) ||
+         !is_digit(char_at(text, len, skip_blank(text, len, next + n))))) {
         memcpy(value->currency, code, 4);
         return next + n;
     }
