@@ -6,3 +6,11 @@ ingest-gateway_SRCS := account.c admin.c auth.c batches.c cond.c console_files.c
 	multipart_header.c names.c options.c pool.c problem.c record_json.c records.c reply.c request.c \
 	router.c routes.c server.c sql.c summary.c upload_parts.c upload_request.c uri.c
 ingest-gateway_PKGS := $(COMMON_PKGS) libmicrohttpd
+
+# What /api/v1/openapi.json serves, found beside the program's folder.
+$(B)/share/openapi.json: proto-schemas/openapi.yaml
+	@echo "GEN  $@"
+	@mkdir -p $(@D)
+	$(Q)python3 -c 'import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)' \
+		<$< >$@.$$$$ && mv $@.$$$$ $@ || { rm -f $@.$$$$; echo "python3-yaml is missing"; exit 1; }
+$(B)/bin/ingest-gateway: | $(B)/share/openapi.json

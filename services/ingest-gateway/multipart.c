@@ -32,6 +32,7 @@ struct multipart {
     unsigned n_parts;
     size_t skipped; /* bytes of preamble, or of padding */
     size_t matched; /* bytes of the delimiter seen */
+    size_t lent;    /* of these, the line end that belongs to the part's headers */
     size_t delim_len;
     char delim[MULTIPART_BOUNDARY_MAX + 5]; /* CR LF - - boundary */
     size_t head_len;
@@ -100,6 +101,7 @@ static int feed_body(struct multipart *p, const char *data, size_t len, size_t *
             i++;
             if (++p->matched == p->delim_len) {
                 p->matched = 0;
+                p->lent = 0;
                 p->skipped = 0;
                 p->state = ST_AFTER;
                 *at = i;
@@ -107,9 +109,11 @@ static int feed_body(struct multipart *p, const char *data, size_t len, size_t *
             }
             continue;
         }
-        size_t back = p->matched;
+        size_t lent = p->lent;
+        size_t back = p->matched - lent;
         p->matched = 0;
-        if (emit(p, p->delim, back, err) < 0) {
+        p->lent = 0;
+        if (emit(p, p->delim + lent, back, err) < 0) {
             return -1;
         }
     }
@@ -215,6 +219,7 @@ static int feed_headers(struct multipart *p, const char *data, size_t len, size_
             p->state = ST_BODY;
             /* A part may be empty: its delimiter's line end is the header's. */
             p->matched = 2;
+            p->lent = 2;
             *at = i + 1;
             return p->events.begin(p->ctx, &part, err);
         }
