@@ -15,12 +15,15 @@ struct docx {
     struct flow flow;
     struct xml xml;
     bool in_text;
-    unsigned paragraphs; /* open ones: a text box sits in a paragraph */
 };
 
 static const char *const skipped[] = {
     "pPr",       "rPr",      "sectPr",  "tblPr",        "trPr",      "tcPr",  "Fallback", "delText",
     "instrText", "moveFrom", "tblGrid", "delInstrText", "docPartPr", "sdtPr", "del",      NULL};
+
+/* Elements that begin and end on a line of their own; with an empty line around them. */
+static const char *const lines[] = {"p", "br", "cr", "tr", "txbxContent", NULL};
+static const char *const blocks[] = {"tbl", "comment", "footnote", "endnote", NULL};
 
 /* Symbol fonts keep their glyphs in the private area; the few that are everyday signs. */
 static uint32_t symbol(int64_t code)
@@ -60,24 +63,18 @@ static int on_open(struct docx *docx, struct err *err)
     }
     if (xml_is(xml, "t")) {
         docx->in_text = true;
-    } else if (xml_is(xml, "p")) {
-        docx->paragraphs++;
+    } else if (xml_is_any(xml, lines)) {
         flow_owe(&docx->flow, 1);
+    } else if (xml_is_any(xml, blocks)) {
+        flow_owe(&docx->flow, 2);
     } else if (xml_is(xml, "tab") || xml_is(xml, "ptab")) {
         return flow_add(&docx->flow, "\t", 1, err);
-    } else if (xml_is(xml, "br") || xml_is(xml, "cr")) {
-        flow_owe(&docx->flow, 1);
     } else if (xml_is(xml, "noBreakHyphen")) {
         return flow_add(&docx->flow, "-", 1, err);
     } else if (xml_is(xml, "sym")) {
         return add_symbol(docx, err);
     } else if (xml_is(xml, "tc")) {
         flow_cell_open(&docx->flow);
-    } else if (xml_is(xml, "tr") || xml_is(xml, "txbxContent")) {
-        flow_owe(&docx->flow, 1);
-    } else if (xml_is(xml, "tbl") || xml_is(xml, "comment") || xml_is(xml, "footnote") ||
-               xml_is(xml, "endnote")) {
-        flow_owe(&docx->flow, 2);
     }
     return 0;
 }
@@ -88,14 +85,12 @@ static void on_close(struct docx *docx)
 
     if (xml_is(xml, "t")) {
         docx->in_text = false;
-    } else if (xml_is(xml, "p")) {
+    } else if (xml_is_any(xml, lines)) {
         flow_owe(&docx->flow, 1);
+    } else if (xml_is_any(xml, blocks)) {
+        flow_owe(&docx->flow, 2);
     } else if (xml_is(xml, "tc")) {
         flow_cell_close(&docx->flow);
-    } else if (xml_is(xml, "tr") || xml_is(xml, "txbxContent")) {
-        flow_owe(&docx->flow, 1);
-    } else if (xml_is(xml, "tbl")) {
-        flow_owe(&docx->flow, 2);
     }
 }
 

@@ -22,6 +22,9 @@ struct pptx {
 static const char *const skipped[] = {"Fallback", "pPr",  "rPr",    "endParaRPr",
                                       "bodyPr",   "spPr", "extLst", NULL};
 
+/* Elements that begin and end on a line of their own. */
+static const char *const lines[] = {"p", "br", "tr", "tbl", "sp", "pt", "cm", NULL};
+
 static int on_open(struct pptx *pptx, struct err *err)
 {
     struct xml *xml = &pptx->xml;
@@ -33,13 +36,9 @@ static int on_open(struct pptx *pptx, struct err *err)
         pptx->in_text = true;
     } else if (xml_is(xml, "strCache")) {
         pptx->labels = true;
-    } else if (xml_is(xml, "br")) {
-        flow_owe(&pptx->flow, 1);
     } else if (xml_is(xml, "tc")) {
         flow_cell_open(&pptx->flow);
-    } else if (xml_is(xml, "p") || xml_is(xml, "tr") || xml_is(xml, "pt")) {
-        flow_owe(&pptx->flow, 1);
-    } else if (xml_is(xml, "sp") || xml_is(xml, "tbl")) {
+    } else if (xml_is_any(xml, lines)) {
         flow_owe(&pptx->flow, 1);
     }
     return 0;
@@ -55,8 +54,7 @@ static void on_close(struct pptx *pptx)
         pptx->labels = false;
     } else if (xml_is(xml, "tc")) {
         flow_cell_close(&pptx->flow);
-    } else if (xml_is(xml, "p") || xml_is(xml, "tr") || xml_is(xml, "sp") || xml_is(xml, "tbl") ||
-               xml_is(xml, "cm") || xml_is(xml, "pt")) {
+    } else if (xml_is_any(xml, lines)) {
         flow_owe(&pptx->flow, 1);
     }
 }

@@ -161,36 +161,36 @@ enum word_kind {
 /* clang-format off */
 static const struct word {
     const char *name;
-    enum word_kind kind;
     const char *text;
+    enum word_kind kind;
     unsigned lines;
 } words[] = {
-    {"par", WORD_LINE, "", 1}, {"line", WORD_LINE, "", 1}, {"row", WORD_LINE, "", 1},
-    {"nestrow", WORD_LINE, "", 1}, {"sect", WORD_LINE, "", 2}, {"page", WORD_LINE, "", 2},
-    {"column", WORD_LINE, "", 1}, {"cell", WORD_CELL, "", 0}, {"nestcell", WORD_CELL, "", 0},
-    {"tab", WORD_TEXT, "\t", 0}, {"emdash", WORD_TEXT, "\u2014", 0},
-    {"endash", WORD_TEXT, "\u2013", 0}, {"lquote", WORD_TEXT, "\u2018", 0},
-    {"rquote", WORD_TEXT, "\u2019", 0}, {"ldblquote", WORD_TEXT, "\u201c", 0},
-    {"rdblquote", WORD_TEXT, "\u201d", 0}, {"bullet", WORD_TEXT, "\u2022", 0},
-    {"emspace", WORD_TEXT, " ", 0}, {"enspace", WORD_TEXT, " ", 0}, {"qmspace", WORD_TEXT, " ", 0},
-    {"colortbl", WORD_SKIP, "", 0}, {"stylesheet", WORD_SKIP, "", 0},
-    {"pict", WORD_SKIP, "", 0}, {"objdata", WORD_SKIP, "", 0}, {"objclass", WORD_SKIP, "", 0},
-    {"fldinst", WORD_SKIP, "", 0}, {"shprslt", WORD_SKIP, "", 0}, {"sp", WORD_SKIP, "", 0},
-    {"nonesttables", WORD_SKIP, "", 0}, {"nonshppict", WORD_SKIP, "", 0},
-    {"listtable", WORD_SKIP, "", 0}, {"rsidtbl", WORD_SKIP, "", 0}, {"generator", WORD_SKIP, "", 0},
-    {"xe", WORD_SKIP, "", 0}, {"tc", WORD_SKIP, "", 0}, {"atnid", WORD_SKIP, "", 0},
-    {"atnauthor", WORD_SKIP, "", 0}, {"bkmkstart", WORD_SKIP, "", 0}, {"bkmkend", WORD_SKIP, "", 0},
-    {"themedata", WORD_SKIP, "", 0}, {"filetbl", WORD_SKIP, "", 0}, {"template", WORD_SKIP, "", 0},
-    {"ftnsep", WORD_SKIP, "", 0}, {"ftnsepc", WORD_SKIP, "", 0}, {"aftnsep", WORD_SKIP, "", 0},
-    {"aftnsepc", WORD_SKIP, "", 0}, {"ftncn", WORD_SKIP, "", 0}, {"aftncn", WORD_SKIP, "", 0},
-    {"falt", WORD_SKIP, "", 0}, {"panose", WORD_SKIP, "", 0}, {"revtbl", WORD_SKIP, "", 0},
-    {"shpinst", WORD_KEEP, "", 0}, {"shptxt", WORD_PART, "", 1}, {"nesttableprops", WORD_SKIP, "", 0},
-    {"footnote", WORD_NOTE, "", 0}, {"annotation", WORD_NOTE, "", 0},
-    {"header", WORD_PART, "", 2}, {"headerl", WORD_PART, "", 2}, {"headerr", WORD_PART, "", 2},
-    {"headerf", WORD_PART, "", 2}, {"footer", WORD_PART, "", 2}, {"footerl", WORD_PART, "", 2},
-    {"footerr", WORD_PART, "", 2}, {"footerf", WORD_PART, "", 2},
-    {"title", WORD_LABEL, "TITLE: ", 0}, {"author", WORD_LABEL, "AUTHOR: ", 0},
-    {"subject", WORD_LABEL, "SUBJECT: ", 0},
+    {"par", "", WORD_LINE, 1}, {"line", "", WORD_LINE, 1}, {"row", "", WORD_LINE, 1},
+    {"nestrow", "", WORD_LINE, 1}, {"sect", "", WORD_LINE, 2}, {"page", "", WORD_LINE, 2},
+    {"column", "", WORD_LINE, 1}, {"cell", "", WORD_CELL, 0}, {"nestcell", "", WORD_CELL, 0},
+    {"tab", "\t", WORD_TEXT, 0}, {"emdash", "\u2014", WORD_TEXT, 0},
+    {"endash", "\u2013", WORD_TEXT, 0}, {"lquote", "\u2018", WORD_TEXT, 0},
+    {"rquote", "\u2019", WORD_TEXT, 0}, {"ldblquote", "\u201c", WORD_TEXT, 0},
+    {"rdblquote", "\u201d", WORD_TEXT, 0}, {"bullet", "\u2022", WORD_TEXT, 0},
+    {"emspace", " ", WORD_TEXT, 0}, {"enspace", " ", WORD_TEXT, 0}, {"qmspace", " ", WORD_TEXT, 0},
+    {"colortbl", "", WORD_SKIP, 0}, {"stylesheet", "", WORD_SKIP, 0},
+    {"pict", "", WORD_SKIP, 0}, {"objdata", "", WORD_SKIP, 0}, {"objclass", "", WORD_SKIP, 0},
+    {"fldinst", "", WORD_SKIP, 0}, {"shprslt", "", WORD_SKIP, 0}, {"sp", "", WORD_SKIP, 0},
+    {"nonesttables", "", WORD_SKIP, 0}, {"nonshppict", "", WORD_SKIP, 0},
+    {"listtable", "", WORD_SKIP, 0}, {"rsidtbl", "", WORD_SKIP, 0}, {"generator", "", WORD_SKIP, 0},
+    {"xe", "", WORD_SKIP, 0}, {"tc", "", WORD_SKIP, 0}, {"atnid", "", WORD_SKIP, 0},
+    {"atnauthor", "", WORD_SKIP, 0}, {"bkmkstart", "", WORD_SKIP, 0}, {"bkmkend", "", WORD_SKIP, 0},
+    {"themedata", "", WORD_SKIP, 0}, {"filetbl", "", WORD_SKIP, 0}, {"template", "", WORD_SKIP, 0},
+    {"ftnsep", "", WORD_SKIP, 0}, {"ftnsepc", "", WORD_SKIP, 0}, {"aftnsep", "", WORD_SKIP, 0},
+    {"aftnsepc", "", WORD_SKIP, 0}, {"ftncn", "", WORD_SKIP, 0}, {"aftncn", "", WORD_SKIP, 0},
+    {"falt", "", WORD_SKIP, 0}, {"panose", "", WORD_SKIP, 0}, {"revtbl", "", WORD_SKIP, 0},
+    {"shpinst", "", WORD_KEEP, 0}, {"shptxt", "", WORD_PART, 1}, {"nesttableprops", "", WORD_SKIP, 0},
+    {"footnote", "", WORD_NOTE, 0}, {"annotation", "", WORD_NOTE, 0},
+    {"header", "", WORD_PART, 2}, {"headerl", "", WORD_PART, 2}, {"headerr", "", WORD_PART, 2},
+    {"headerf", "", WORD_PART, 2}, {"footer", "", WORD_PART, 2}, {"footerl", "", WORD_PART, 2},
+    {"footerr", "", WORD_PART, 2}, {"footerf", "", WORD_PART, 2},
+    {"title", "TITLE: ", WORD_LABEL, 0}, {"author", "AUTHOR: ", WORD_LABEL, 0},
+    {"subject", "SUBJECT: ", WORD_LABEL, 0},
 };
 /* clang-format on */
 

@@ -124,7 +124,7 @@ static int convert(UConverter *converter, const char *data, size_t len, struct b
     UErrorCode status;
 
     do {
-        UChar units[2048];
+        UChar units[2048] = {0};
         UChar *to = units;
 
         status = U_ZERO_ERROR;

@@ -103,7 +103,7 @@ static int members_read(struct package *pkg, struct err *err)
         if (member_add(pkg, entry, err)) {
             return -1;
         }
-        if (pkg->members[pkg->n - 1].size > 0) {
+        if (pkg->n > 0 && pkg->members[pkg->n - 1].size > 0) {
             declared += (uint64_t)pkg->members[pkg->n - 1].size;
         }
         if (over_budget(pkg, declared)) {

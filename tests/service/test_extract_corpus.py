@@ -17,6 +17,7 @@ from lib.rig import ROOT, SHARED
 CORPUS = os.path.join(SHARED, "corpus")
 BIN = os.path.join(ROOT, "build", "release", "bin")
 SHARE = 0.95
+LIMITS = {"JAILRUN_AS_MB": "512", "JAILRUN_CPU_S": "30", "JAILRUN_WALL_MS": "90000"}
 CODES = {"encrypted", "corrupt", "unsupported_type", "expands_too_much", "too_many_pages",
          "empty_file", "file_too_large"}
 OTHERS = ("image/", "application/msword", "application/vnd.ms-", "application/encrypted")
@@ -37,7 +38,7 @@ def extract(path):
         done = subprocess.run(
             [os.path.join(BIN, "jailrun"), os.path.join(BIN, "text-extractor-zygote"), "text", path,
              json.dumps({"name": os.path.basename(path)}), folder],
-            capture_output=True, timeout=120)
+            capture_output=True, timeout=120, env=dict(os.environ, **LIMITS))
         pages = []
         for name in sorted(os.listdir(folder)):
             if name.endswith("-page.txt"):

@@ -254,6 +254,10 @@ static void test_odp(void **state)
     assert_string_equal(got->text, "one\n\nnote\ftwo");
 }
 
+#define OPF                                                                                        \
+    "<package><manifest><item id=\"b\" href=\"b%20b.xhtml\"/><item id=\"a\" href=\"a.xhtml\"/>"    \
+    "</manifest><spine><itemref idref=\"a\"/><itemref idref=\"b\"/></spine></package>"
+
 static void test_epub_and_archive(void **state)
 {
     static const char *const book[] = {
@@ -262,8 +266,7 @@ static void test_epub_and_archive(void **state)
         "META-INF/container.xml",
         "<container><rootfiles><rootfile full-path=\"O/b.opf\"/></rootfiles></container>",
         "O/b.opf",
-        "<package><manifest><item id=\"b\" href=\"b%20b.xhtml\"/><item id=\"a\" href=\"a.xhtml\"/>"
-        "</manifest><spine><itemref idref=\"a\"/><itemref idref=\"b\"/></spine></package>",
+        OPF,
         "O/a.xhtml",
         "<html><body><p>first</p></body></html>",
         "O/b b.xhtml",
