@@ -250,7 +250,7 @@ static const char rerun_sql[] =
     "      AND f.state BETWEEN 1 AND 4 FOR UPDATE OF f),"
     " w AS (SELECT old.*, CASE WHEN kind IN ('ole2') AND $3::smallint = 1 THEN 4"
     "      ELSE $3::smallint END AS from_stage,"
-    "      kind IN ('jpeg','png','tiff','webp','gif','bmp') AS raster FROM old),"
+    "      kind IN ('jpeg','png','tiff','webp','gif','bmp','heic','avif') AS raster FROM old),"
     " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM w"
     "    WHERE task.file_id = w.file_id AND task.state < 4),"
     " f AS (UPDATE file SET generation = file.generation + 1, state = 1, updated_at = now(),"

@@ -205,7 +205,7 @@ static int first_unit(struct job *job, struct err *err)
     if (draw(job, &drawing, err) < 0) {
         return is_skip(err, kind) ? skip(job, err, err) : -1;
     }
-    if (!filetype_of(kind)->raster) {
+    if (!(filetype_of(kind)->tasks & FILE_TASK_THUMBNAIL)) {
         if (!drawing.first_page) {
             outcome_no_thumbnail(job->out);
         } else if (outcome_spawn(job->out, STAGE_THUMBNAIL, 0, 1, NULL, err) < 0) {

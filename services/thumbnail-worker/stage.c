@@ -66,7 +66,7 @@ static int thumb_handle(struct job *job, struct err *err)
     if (!params) {
         return err_nomem(err);
     }
-    r = filetype_of(kind)->raster ? job_input(job, &fd, err) : page_input(job, &fd, err);
+    r = (filetype_of(kind)->tasks & FILE_TASK_THUMBNAIL) ? job_input(job, &fd, err) : page_input(job, &fd, err);
     if (r < 0 || job_jail(job, job->ctx->jail, "thumb", params, fd, NULL, &frames, err) < 0) {
         return err->class == ERR_PERMANENT && strcmp(err->code, "unsupported_type") == 0
                    ? outcome_pipeline(job->out, PIPE_SKIPPED, err->code, err->msg, err)
