@@ -119,7 +119,7 @@ $(B)/$(2)/$(1): $$($(1)_OBJS) $(LIBCOMMON)
 	@echo "LD   $$@"
 	@mkdir -p $$(@D)
 	$(Q)t=$$@.$$$$$$$$; $(CC) $(ALL_LDFLAGS) -o $$$$t $$($(1)_OBJS) $(LIBCOMMON) \
-		$$(call pkg_libs,$$($(1)_PKGS)) $$($(1)_LDLIBS) $(COMMON_LDLIBS) && mv $$$$t $$@
+		$$(call pkg_libs,$$($(1)_PKGS) $(LIBCOMMON_PKGS)) $$($(1)_LDLIBS) $(COMMON_LDLIBS) && mv $$$$t $$@
 .PHONY: $(1)
 $(1): $(B)/$(2)/$(1)
 -include $$($(1)_OBJS:.o=.d)
