@@ -25,9 +25,9 @@ VDIR := $(VARIANT)$(if $(filter 1,$(FAULTS)),-faults)
 B := $(BUILDDIR)/$(VDIR)
 Q := $(if $(filter 1,$(V)),,@)
 
-COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto
+COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 # libcommon.a also holds the jail and the probe server; a program links what it uses (as-needed).
-LIBCOMMON_PKGS := $(COMMON_PKGS) libseccomp libmicrohttpd
+LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
 PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench format \

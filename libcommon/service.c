@@ -51,6 +51,9 @@ const struct option_def core_option_defs[] = {
      "folder of the zygote programs; empty: beside the service"},
     {"DRAIN_GRACE", OPTION_DURATION, CORE(drain_grace_ms), "120s", 0, 3600000, NULL,
      "time for running units after SIGTERM"},
+    {"LEASE", OPTION_DURATION, CORE(lease_ms), "15s", 1000, 600000, NULL,
+     "time after which a unit of a silent worker is taken back; renewed at a third of it; the same"
+     " for the whole fleet"},
 };
 const size_t core_option_count = ARRAY_LEN(core_option_defs);
 

@@ -32,6 +32,7 @@ struct core_options {
     char *scratch_dir;
     char *zygote_dir; /* "" : beside the program */
     int64_t drain_grace_ms;
+    int64_t lease_ms; /* of a claimed unit; renewed at a third of it */
 };
 
 extern const struct option_def core_option_defs[];

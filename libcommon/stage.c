@@ -19,7 +19,6 @@
 #include "libcommon/stage_intern.h"
 
 #define POLL_MS 100
-#define RENEW_MS 5000U
 #define HEARTBEAT_MS 2000U
 #define COMMIT_MS 1000U
 #define KEEPER_MS 200U
@@ -146,7 +145,8 @@ static bool renew(struct worker *worker)
     if (n == 0) {
         return true;
     }
-    if (task_renew(worker->service.db, keys, tokens, (size_t)n, lost, &err) < 0) {
+    if (task_renew(worker->service.db, keys, tokens, (size_t)n, worker->service.core.lease_ms, lost,
+                   &err) < 0) {
         log_err(LOG_WARN, "leases not renewed, trying again", &err);
         return false;
     }
@@ -222,7 +222,7 @@ static void *keeper_loop(void *arg)
             beat_at = now + HEARTBEAT_MS;
         }
         if (now >= renew_at) {
-            renew_at = now + (renew(worker) ? RENEW_MS : 500);
+            renew_at = now + (renew(worker) ? (uint64_t)worker->service.core.lease_ms / 3 : 500);
         }
         if (now >= commit_at && !atomic_load(&worker->service.stopping)) {
             commit_offsets(worker);

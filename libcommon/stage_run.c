@@ -35,7 +35,7 @@ static bool claim_item(struct worker *worker, const struct work_item *item,
     while (!atomic_load(&worker->service.stopping)) {
         struct err err = ERR_INIT;
         int r = task_claim(worker->service.db, &item->order.key, item->order.dispatch_seq,
-                           worker->service.id, ret_claim, &err);
+                           worker->service.id, worker->service.core.lease_ms, ret_claim, &err);
         if (r >= 0) {
             stage_queue_settle(worker->queue, item->partition, item->offset);
             if (r == 0) {

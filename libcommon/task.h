@@ -14,7 +14,6 @@
 
 #include <jansson.h>
 
-#define TASK_LEASE_S 15
 #define TASK_BATCH_FILES_MAX 1000
 #define TASK_REMOVE_MAX 500 /* files a transaction */
 
@@ -104,13 +103,13 @@ struct task_claim {
 
 void task_claim_done(struct task_claim *claim);
 
-/* dispatched -> running. 1: claimed; 0: stale, duplicate, cancelled or deleted: skip. */
+/* dispatched -> running, leased for lease_ms. 1: claimed; 0: stale, duplicate, cancelled or deleted: skip. */
 int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, const char *owner,
-               struct task_claim *ret_claim, struct err *err) WARN_UNUSED;
+               int64_t lease_ms, struct task_claim *ret_claim, struct err *err) WARN_UNUSED;
 
 /* Renews n leases by token; lost[i] is set true where the token no longer holds. n <= 64. */
 int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens, size_t n,
-               bool *lost, struct err *err) WARN_UNUSED;
+               int64_t lease_ms, bool *lost, struct err *err) WARN_UNUSED;
 
 /* What happened after the end of a unit. */
 struct task_end {

@@ -17,7 +17,8 @@
 
 static const char claim_sql[] =
     "WITH c AS (UPDATE task t SET state = 2, lease_token = lease_token + 1,"
-    "    attempts = attempts + 1, lease_owner = $6, lease_until = now() + interval '15 s',"
+    "    attempts = attempts + 1, lease_owner = $6, lease_until = now() + $7::bigint * interval '1 "
+    "ms',"
     "    updated_at = now()"
     "  FROM file f WHERE t.file_id = $1::uuid AND t.stage = $2::smallint AND t.unit = $3::int"
     "    AND t.generation = $4::int AND t.state = 1 AND t.dispatch_seq = $5::int"
@@ -83,19 +84,20 @@ static int claim_from_row(const PGresult *res, struct task_claim *claim, struct 
 }
 
 int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, const char *owner,
-               struct task_claim *ret_claim, struct err *err)
+               int64_t lease_ms, struct task_claim *ret_claim, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num stage, unit, generation, seq;
+    struct db_num stage, unit, generation, seq, lease;
     struct task_claim claim = {.key = *key};
     const char *params[] = {key->file_id,
                             db_num(&stage, key->stage),
                             db_num(&unit, key->unit),
                             db_num(&generation, key->generation),
                             db_num(&seq, dispatch_seq),
-                            owner};
+                            owner,
+                            db_num(&lease, lease_ms)};
 
-    if (db_run(db, claim_sql, 6, params, &res, err) < 0) {
+    if (db_run(db, claim_sql, 7, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
@@ -112,7 +114,7 @@ int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, cons
 /* Renewal ---------------------------------------------------------------------------------------*/
 
 static const char renew_sql[] =
-    "UPDATE task SET lease_until = now() + interval '15 s'"
+    "UPDATE task SET lease_until = now() + $2::bigint * interval '1 ms'"
     " FROM (SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u,"
     "   (x->>3)::int AS g, (x->>4)::bigint AS tok, (x->>5)::int AS i"
     "   FROM jsonb_array_elements($1::jsonb) AS x ORDER BY 1, 2, 3, 4) v"
@@ -120,7 +122,7 @@ static const char renew_sql[] =
     "   AND lease_token = v.tok AND state = 2 RETURNING v.i";
 
 int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens, size_t n,
-               bool *lost, struct err *err)
+               int64_t lease_ms, bool *lost, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *list = json_array();
     CLEANUP(free_cleanup) char *text = NULL;
@@ -135,8 +137,9 @@ int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens
     if (!text || json_array_size(list) != n) {
         return err_nomem(err);
     }
-    const char *params[] = {text};
-    if (db_run(db, renew_sql, 1, params, &res, err) < 0) {
+    struct db_num lease;
+    const char *params[] = {text, db_num(&lease, lease_ms)};
+    if (db_run(db, renew_sql, 2, params, &res, err) < 0) {
         return -1;
     }
     for (size_t i = 0; i < n; i++) {

@@ -33,18 +33,21 @@ static const struct {
 
 int err_from_vips(struct err *err, const char *context)
 {
-    char text[160];
+    char text[4096];
 
     g_strlcpy(text, vips_error_buffer(), sizeof(text));
     vips_error_clear();
-    g_strdelimit(text, "\r\n\t", ' ');
-    g_strstrip(text);
     if (strstr(text, "out of memory") || strstr(text, "nsufficient memory") ||
         strstr(text, "unable to allocate")) {
         return err_set(err, ERR_PERMANENT, "expands_too_much",
-                       "%s needs more memory than a unit may take", context);
+                       "%s: it needs more memory than a unit may take", context);
     }
-    return err_set(err, ERR_PERMANENT, "corrupt", "%s: %s", context, text);
+    g_strchomp(text);
+    const char *last = strrchr(text, '\n'); /* the lines before it are warnings */
+
+    last = last ? last + 1 : text;
+    return err_set(err, ERR_PERMANENT, "corrupt", "%s: %.150s", context,
+                   *last ? last : "no reason given");
 }
 
 /* HEIC and AVIF come in a module beside the library; it is loaded by name, none of its neighbours

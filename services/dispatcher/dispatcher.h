@@ -22,6 +22,7 @@ struct dispatcher_options {
     char *partitioning;
     int64_t credit_floor;
     int64_t sweep_ms;
+    int64_t dispatch_timeout_ms;
 };
 
 /* A thread's mailbox: users of the stage that got tasks, or just "look". */

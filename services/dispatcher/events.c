@@ -38,11 +38,8 @@ static int add_message(struct outgoing *out, const char *topic, const struct eve
     size_t len = buf.len, i = out->n++;
     out->values[i] = buf_steal(&buf);
     snprintf(out->users[i], UUID_TEXT, "%s", row->user_id);
-    out->messages[i] = (struct bus_message){.topic = topic,
-                                            .key = out->users[i],
-                                            .value = out->values[i],
-                                            .len = len,
-                                            .partition = -1};
+    out->messages[i] = (struct bus_message){
+        .topic = topic, .key = out->users[i], .value = out->values[i], .len = len, .partition = -1};
     return 0;
 }
 
@@ -61,10 +58,9 @@ static int take_event(void *ctx, const struct task_event *event, struct err *err
     if (out->n >= ARRAY_LEN(out->messages)) {
         return err_set(err, ERR_FATAL, "internal", "too many events at once");
     }
-    return add_message(out,
-                       strcmp(event->kind, "dead_letter") == 0 ? "docfleet.dlq.v1"
-                                                               : "docfleet.events.v1",
-                       &row, err);
+    return add_message(
+        out, strcmp(event->kind, "dead_letter") == 0 ? "docfleet.dlq.v1" : "docfleet.events.v1",
+        &row, err);
 }
 
 /* Sends until it is sent: an event has its position and must not be lost. After a failure all of
@@ -100,8 +96,9 @@ static void clear_out(struct outgoing *out, size_t n)
 static int publish_batch(struct dispatcher *d, struct outgoing *out, bool again, int64_t after,
                          int *ret_n, struct err *err)
 {
-    int r = again ? task_events_since(d->service.db, after, EVENTS_BATCH, take_event, out, ret_n, err)
-                  : task_events_assign(d->service.db, EVENTS_BATCH, take_event, out, ret_n, err);
+    int r = again
+                ? task_events_since(d->service.db, after, EVENTS_BATCH, take_event, out, ret_n, err)
+                : task_events_assign(d->service.db, EVENTS_BATCH, take_event, out, ret_n, err);
     size_t n = out->n;
 
     if (r == 0) {
@@ -203,8 +200,7 @@ void *due_loop(void *arg)
 
     while (!atomic_load(&d->service.stopping)) {
         struct err err = ERR_INIT;
-        if (leader_hold(&leader, d) &&
-            task_promote(d->service.db, due_user, d, &err) < 0) {
+        if (leader_hold(&leader, d) && task_promote(d->service.db, due_user, d, &err) < 0) {
             log_err(LOG_DEBUG, "due tasks wait", &err);
         }
         nanosleep(&ts, NULL);

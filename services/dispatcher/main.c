@@ -19,6 +19,8 @@ static const struct option_def options[] = {
      "work orders sent per stage while no worker lives, so that autoscalers see lag"},
     {"SWEEP_INTERVAL", OPTION_DURATION, OPT(sweep_ms), "1s", 100, 60000, NULL,
      "how often lost and expired work is looked for"},
+    {"DISPATCH_TIMEOUT", OPTION_DURATION, OPT(dispatch_timeout_ms), "10s", 100, 3600000, NULL,
+     "least time after which a work order that nobody claims is sent again"},
 };
 
 static int check_kafka(void *arg, struct err *err)

@@ -16,9 +16,9 @@ struct user {
     int64_t cursor; /* highest seq ever loaded */
     double start, finish, weight;
     int out;
-    bool active_known;       /* last_ms means something */
-    uint64_t last_ms;        /* last sent or back */
-    uint64_t bonus_ms;       /* when the bonus was last given */
+    bool active_known; /* last_ms means something */
+    uint64_t last_ms;  /* last sent or back */
+    uint64_t bonus_ms; /* when the bonus was last given */
     bool bonus_given;
     bool judged; /* heads are for an activity whose start tag is set */
     size_t at;   /* place in the heap + 1; 0: not in it */

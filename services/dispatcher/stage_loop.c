@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One stage's leader: knows who waits (sfq), what is out (out), who works (heartbeats), and sends as
- * much as the credit allows. Its memory is a cache of the task table: it is dropped when the lock is
- * lost and rebuilt at take-over.
+ * One stage's leader: knows who waits (sfq), what is out (out), who works (heartbeats), and sends
+ * as much as the credit allows. Its memory is a cache of the task table: it is dropped when the
+ * lock is lost and rebuilt at take-over.
  *
- * Credit G = K + W + (completions a second * HOP_S), at least K + 2: K slots, W workers; enough that
- * a slot never waits for the dispatcher, and no more, as everything that is out is beyond fairness.
+ * Credit G = K + W + (completions a second * HOP_S), at least K + 2: K slots, W workers; enough
+ * that a slot never waits for the dispatcher, and no more, as everything that is out is beyond
+ * fairness.
  */
 #include <math.h>
 #include <stdio.h>
@@ -27,8 +28,6 @@
 #define HEADS_PER_USER 4
 #define REFILL_LOW 8
 #define REFILL_USERS 64
-#define T_DISP_MS 10000U
-#define LEASE_TTL_S 15
 #define CRASHES_MAX 3
 #define SEND_TIMEOUT_MS 11000U
 #define CREDIT_MAX 4096
@@ -44,9 +43,9 @@ struct stage_state {
     int n_partitions;
     bool paused, broker_ok, leads;
     int credit;
-    double rate;       /* completions a second, smoothed */
-    int returned;      /* since the last look at workers */
-    double claim_ms;   /* slowest claim lately, decaying */
+    double rate;     /* completions a second, smoothed */
+    int returned;    /* since the last look at workers */
+    double claim_ms; /* slowest claim lately, decaying */
     uint64_t now, workers_at, reconcile_at, strays_at, sweep_at, backlog_at, broker_at, checked_at;
     char (*users)[UUID_TEXT];
 };
@@ -212,7 +211,7 @@ static void sweep_unclaimed(struct stage_state *s, struct out_entry *e)
 static int sweep(struct stage_state *s, struct err *err)
 {
     uint64_t elapsed = s->sweep_at ? s->now - s->sweep_at : 0;
-    double limit = fmax(T_DISP_MS, 5 * s->claim_ms);
+    double limit = fmax((double)s->d->options.dispatch_timeout_ms, 5 * s->claim_ms);
     int64_t uptime = 0;
 
     s->sweep_at = s->now;
@@ -224,7 +223,7 @@ static int sweep(struct stage_state *s, struct err *err)
     }
     for (size_t i = 0; i < s->out.n; i++) {
         struct out_entry *e = &s->out.entries[i];
-        if (e->task.expired && uptime > LEASE_TTL_S) {
+        if (e->task.expired && uptime * 1000 > s->d->service.core.lease_ms) {
             sweep_expired(s, e);
         } else if (!e->task.running && s->broker_ok && s->n_workers > 0 && !s->paused) {
             e->waited_ms += elapsed;
@@ -350,15 +349,15 @@ static int encode(struct stage_state *s, struct sending_batch *b, size_t i, stru
     size_t len = buf.len;
     b->values[m] = buf_steal(&buf);
     b->index[m] = i;
-    b->messages[m] = (struct bus_message){
-        .topic = stage_topic(s->stage),
-        .key = head->user_id,
-        .value = b->values[m],
-        .len = len,
-        .partition = out_choose_partition(&s->out, s->workers, s->n_workers, s->n_partitions,
-                                          strcmp(s->d->options.partitioning, "key") == 0,
-                                          head->user_id),
-        .traceparent = b->traces[i][0] ? b->traces[i] : NULL};
+    b->messages[m] =
+        (struct bus_message){.topic = stage_topic(s->stage),
+                             .key = head->user_id,
+                             .value = b->values[m],
+                             .len = len,
+                             .partition = out_choose_partition(
+                                 &s->out, s->workers, s->n_workers, s->n_partitions,
+                                 strcmp(s->d->options.partitioning, "key") == 0, head->user_id),
+                             .traceparent = b->traces[i][0] ? b->traces[i] : NULL};
     b->n_messages++;
     struct out_entry e = {.task = {.key = head->key, .dispatch_seq = b->seqs[i]},
                           .cost = head->cost,
@@ -377,8 +376,7 @@ static void give_back_unsent(struct stage_state *s, struct sending_batch *b)
 
     for (size_t m = 0; m < b->n_messages; m++) {
         size_t i = b->index[m];
-        if (!b->ok[m] &&
-            task_hand_back(s->d->service.db, &b->keys[i], &b->seqs[i], 1, &err) < 0) {
+        if (!b->ok[m] && task_hand_back(s->d->service.db, &b->keys[i], &b->seqs[i], 1, &err) < 0) {
             log_err(LOG_WARN, "unsent order stays until it is swept", &err);
         }
     }
@@ -556,8 +554,8 @@ void *stage_loop(void *arg)
     snprintf(s->label, sizeof(s->label), "stage=\"%s\"", stage_name(s->stage));
     while (!atomic_load(&d->service.stopping)) {
         bool busy = sfq_waiting(s->sfq) > 0;
-        size_t n = wake_wait(&d->wakes[s->stage], busy ? BUSY_POLL_MS : IDLE_POLL_MS, s->users,
-                             &overflow);
+        size_t n =
+            wake_wait(&d->wakes[s->stage], busy ? BUSY_POLL_MS : IDLE_POLL_MS, s->users, &overflow);
         s->now = clock_mono_ms();
         err = ERR_INIT;
         if (!leader_hold(&leader, d)) {

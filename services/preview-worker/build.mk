@@ -12,4 +12,4 @@ office-zygote_PKGS := jansson libseccomp zlib
 
 PROGRAMS += preview-worker
 preview-worker_SRCS := main.c stage.c options.c
-preview-worker_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp
+preview-worker_PKGS := $(COMMON_PKGS)

@@ -10,4 +10,4 @@ text-extractor-zygote_PKGS := $(TEXT_PARSER_PKGS) libseccomp
 
 PROGRAMS += text-extractor
 text-extractor_SRCS := main.c stage.c
-text-extractor_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp
+text-extractor_PKGS := $(COMMON_PKGS)

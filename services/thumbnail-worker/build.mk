@@ -6,4 +6,4 @@ thumbnail-worker-zygote_PKGS := vips gmodule-2.0 jansson libseccomp
 
 PROGRAMS += thumbnail-worker
 thumbnail-worker_SRCS := main.c stage.c
-thumbnail-worker_PKGS := $(COMMON_PKGS) libmicrohttpd libseccomp
+thumbnail-worker_PKGS := $(COMMON_PKGS)
