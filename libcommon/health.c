@@ -124,7 +124,7 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *conn, const char
 {
     static int seen;
     struct health *health = cls;
-    CLEANUP(buf_done) struct buf buf;
+    CLEANUP(buf_done) struct buf buf = {0};
     unsigned status = MHD_HTTP_OK;
     const char *type = "text/plain; charset=utf-8";
 
