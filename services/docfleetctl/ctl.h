@@ -34,6 +34,8 @@ int ctl_dataset_create(struct ctl *ctl, struct err *err);
 int ctl_dataset_list(struct ctl *ctl, struct err *err);
 int ctl_upload(struct ctl *ctl, struct err *err);
 int ctl_status(struct ctl *ctl, struct err *err);
+int ctl_record(struct ctl *ctl, struct err *err);
+int ctl_text(struct ctl *ctl, struct err *err);
 int ctl_dead_list(struct ctl *ctl, struct err *err);
 int ctl_dead_replay(struct ctl *ctl, struct err *err);
 int ctl_dead_discard(struct ctl *ctl, struct err *err);

@@ -11,8 +11,7 @@
 #define OPT(field) offsetof(struct ctl_options, field)
 
 static const struct option_def options[] = {
-    {"URL", OPTION_STRING, OPT(url), "http://127.0.0.1:8080", 0, 0, NULL,
-     "address of the gateway"},
+    {"URL", OPTION_STRING, OPT(url), "http://127.0.0.1:8080", 0, 0, NULL, "address of the gateway"},
     {"API_KEY", OPTION_SECRET, OPT(api_key), "", 0, 0, NULL, "key for the user's commands"},
     {"ADMIN_KEY", OPTION_SECRET, OPT(admin_key), "", 0, 0, NULL,
      "key for the operator's commands over the API"},
@@ -33,12 +32,24 @@ static const struct {
     {{"dataset", "create"}, ctl_dataset_create, false, "NAME COLUMNS.json  print the new id"},
     {{"dataset", "list"}, ctl_dataset_list, false, "your datasets"},
     {{"upload", NULL}, ctl_upload, false, "--dataset ID PATH...  files and whole folders"},
-    {{"status", NULL}, ctl_status, false, "[--dataset ID] [--watch]"},
-    {{"dead-letters", "list"}, ctl_dead_list, false, "[--stage S] [--reason R]"},
-    {{"dead-letters", "replay"}, ctl_dead_replay, false,
-     "[--stage S] [--reason R] [--dry-run]  try again what was given up"},
-    {{"dead-letters", "discard"}, ctl_dead_discard, false,
-     "[--stage S] [--reason R] [--dry-run]  close letters for good"},
+    {{"status", NULL},
+     ctl_status,
+     false,
+     "[--dataset ID] [--watch] [--json]  what is done, in work and failed"},
+    {{"record", NULL}, ctl_record, false, "FILE_ID  print a file's record as JSON"},
+    {{"text", NULL}, ctl_text, false, "FILE_ID  print a file's text"},
+    {{"dead-letters", "list"},
+     ctl_dead_list,
+     false,
+     "[--stage S] [--reason R] [--user ID] [--file ID] [--id ID] [--json]"},
+    {{"dead-letters", "replay"},
+     ctl_dead_replay,
+     false,
+     "[filter as above | --all] [--dry-run]  try again what was given up"},
+    {{"dead-letters", "discard"},
+     ctl_dead_discard,
+     false,
+     "[filter as above | --all] [--dry-run]  close letters for good"},
 };
 
 static void usage(FILE *out)
@@ -56,8 +67,7 @@ const char *ctl_option(struct ctl *ctl, const char *name)
     for (int i = 0; i + 1 < ctl->argc; i++) {
         if (strcmp(ctl->argv[i], name) == 0) {
             const char *value = ctl->argv[i + 1];
-            memmove(&ctl->argv[i], &ctl->argv[i + 2],
-                    (size_t)(ctl->argc - i - 2) * sizeof(char *));
+            memmove(&ctl->argv[i], &ctl->argv[i + 2], (size_t)(ctl->argc - i - 2) * sizeof(char *));
             ctl->argc -= 2;
             return value;
         }
@@ -69,8 +79,7 @@ bool ctl_flag(struct ctl *ctl, const char *name)
 {
     for (int i = 0; i < ctl->argc; i++) {
         if (strcmp(ctl->argv[i], name) == 0) {
-            memmove(&ctl->argv[i], &ctl->argv[i + 1],
-                    (size_t)(ctl->argc - i - 1) * sizeof(char *));
+            memmove(&ctl->argv[i], &ctl->argv[i + 1], (size_t)(ctl->argc - i - 1) * sizeof(char *));
             ctl->argc--;
             return true;
         }
