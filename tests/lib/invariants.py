@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must hold once a fleet is quiet: nothing lost, nothing doubled, nothing left behind."""
+from lib.rig import wait_until
+
+LIVE = (0, 1, 6)
+
+
+def quiet(fleet):
+    """No file is on its way and no task is live."""
+    return (fleet.one("SELECT count(*) FROM file WHERE state = ANY(%s)", list(LIVE)) == 0 and
+            fleet.one("SELECT count(*) FROM task WHERE state < 4") == 0)
+
+
+def wait_quiet(fleet, timeout=90):
+    wait_until(lambda: quiet(fleet), timeout, interval=0.1, what="every file in a terminal state")
+
+
+def check_rows(fleet, accepted=None):
+    """I1, I2, I4, I5, I6 of the reliability design, and the ledger, by SQL."""
+    if accepted is not None:
+        have = {str(r["file_id"]) for r in fleet.sql("SELECT file_id FROM file")}
+        assert set(accepted) <= have, f"accepted and lost: {set(accepted) - have}"
+    stuck = fleet.sql("SELECT name, state FROM file WHERE state IN (0, 1, 6)")
+    assert not stuck, f"stuck files: {stuck}"
+    twice = fleet.sql("""
+        SELECT file_id, body->>'state' AS state, count(*) FROM event
+        WHERE body->>'final' = 'true' GROUP BY 1, 2 HAVING count(*) > 1""")
+    assert not twice, f"terminal twice: {twice}"
+    wrong = fleet.sql("""
+        SELECT f.name, f.main_state, r.record_id FROM file f LEFT JOIN record r USING (file_id)
+        WHERE f.state < 6 AND ((f.main_state = 2) <> (r.record_id IS NOT NULL)
+              OR r.generation <> f.record_generation)""")
+    assert not wrong, f"records that do not fit their files: {wrong}"
+    doubled = fleet.sql("""
+        SELECT file_id, stage, body->>'unit' AS unit, count(*) FROM event
+        WHERE kind = 'file_updated' AND stage IS NOT NULL AND body->>'state' = 'done'
+        GROUP BY 1, 2, 3 HAVING count(*) > 1""")
+    assert not doubled, f"units that ended twice: {doubled}"
+    idle = fleet.sql("""
+        SELECT f.name FROM file f WHERE f.state = 1 AND NOT EXISTS
+          (SELECT 1 FROM task t WHERE t.file_id = f.file_id AND t.state < 4)""")
+    assert not idle, f"files without a task: {idle}"
+    letters = fleet.sql("""
+        SELECT t.file_id, t.stage, t.state FROM task t FULL JOIN dead_letter d
+          ON d.file_id = t.file_id AND d.stage = t.stage AND d.unit = t.unit
+          AND d.generation = t.generation AND d.state = 'open'
+        WHERE (t.state = 5) <> (d.id IS NOT NULL)""")
+    assert not letters, f"dead tasks and open letters differ: {letters}"
+    check_ledger(fleet)
+
+
+def check_ledger(fleet):
+    """Counts of every dataset and batch against the rows themselves."""
+    rows = fleet.sql("""
+        WITH ledger AS (
+            SELECT batch_id, state, sum(n) AS n FROM (
+                SELECT batch_id, state, n FROM count_base
+                UNION ALL SELECT batch_id, to_state, n FROM count_delta WHERE to_state IS NOT NULL
+                UNION ALL SELECT batch_id, from_state, -n FROM count_delta
+                    WHERE from_state IS NOT NULL) x GROUP BY 1, 2),
+        truth AS (SELECT batch_id, state, count(*) AS n FROM file GROUP BY 1, 2)
+        SELECT batch_id, state, l.n AS ledger, t.n AS truth
+        FROM ledger l FULL JOIN truth t USING (batch_id, state)
+        WHERE coalesce(l.n, 0) <> coalesce(t.n, 0)""")
+    assert not rows, f"the ledger does not add up: {rows}"
+    short = fleet.sql("""
+        SELECT b.batch_id, b.accepted, count(f.file_id) FROM batch b LEFT JOIN file f USING (batch_id)
+        GROUP BY 1, 2 HAVING b.accepted <> count(f.file_id)""")
+    assert not short, f"batches with other files than accepted: {short}"
+
+
+def referenced(fleet):
+    rows = fleet.sql("""
+        SELECT object_key AS k FROM artifact
+        UNION SELECT object_key FROM file_version v JOIN file f USING (file_id) WHERE f.state < 6""")
+    return {r["k"] for r in rows}
+
+
+def check_objects(fleet, timeout=20):
+    """I3: after a sweep with no grace the store holds exactly what rows name."""
+    fleet.restart("cleaner", env={"DOCFLEET_ORPHAN_GRACE": "0s", "DOCFLEET_CLEAN_INTERVAL": "200ms"})
+    named = referenced(fleet)
+    wait_until(lambda: not set(fleet.objects()) - named, timeout, interval=0.2,
+               what="a store without orphans")
+    missing = named - set(fleet.objects())
+    assert not missing, f"rows name objects that are not there: {missing}"
+    pending = fleet.s3().list_multipart_uploads(Bucket=fleet.bucket).get("Uploads", [])
+    assert not pending, f"unfinished uploads: {pending}"
