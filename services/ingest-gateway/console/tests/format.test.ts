@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { restartFrom } from "../src/lib/api";
 import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/lib/columns";
-import { bytes, headline, pipelineSentence, reviewHint, timelineDetail, timelineTitle, value } from "../src/lib/format";
+import { bytes, headline, inOrder, pipelineSentence, reviewHint, timelineDetail, timelineTitle, value } from "../src/lib/format";
 import { messageOf, plainError, Problem } from "../src/lib/problem";
 import { countsOf } from "../src/lib/store";
 import { evidenceIn, findQuote, placeWords } from "../src/lib/textlayer";
@@ -31,6 +31,7 @@ test("hints say why a cell needs a look", () => {
     assert.equal(reviewHint({ confidence: 0.5, status: "corrected" }, undefined, "x"), "");
     assert.match(reviewHint(null, { name: "a", type: "string", required: true }, null), /Required/);
     assert.equal(reviewHint(null, { name: "a", type: "string" }, null), "");
+    assert.equal(reviewHint({ confidence: 0, status: "empty" }, { name: "a", type: "rows" }, []), "");
 });
 
 test("problems are sentences", () => {
@@ -114,6 +115,13 @@ test("the timeline reads as sentences", () => {
     const fail = { at, kind: "file_updated", stage: "ocr", detail: { state: "failed", unit: 2, attempt: 3, error: { code: "encrypted" } } };
     assert.deepEqual(timelineTitle(fail), { text: "Reading pictures of text: failed", bad: true });
     assert.equal(timelineDetail(fail), "part 2 · attempt 3 · The file is protected by a password.");
+    assert.equal(
+        timelineDetail({ at, kind: "file_updated", stage: "ai", detail: { state: "done", detail: { backend: "rules", needsReview: false, completeness: 1, pages: 2 } } }),
+        "backend rules · 2 pages",
+    );
+    const early = { at, kind: "file_updated", detail: { final: true } };
+    const late = { at: "2026-01-01T00:00:01Z", kind: "file_updated", stage: "ai" };
+    assert.deepEqual(inOrder([late, early, run]), [run, early, late]);
     assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "done", final: true } }).text, "File done");
     assert.equal(timelineTitle({ at, kind: "file_updated", detail: { state: "cancelled", action: "cancel" } }).text, "Cancelled on request");
     assert.equal(timelineDetail({ at, kind: "file_updated", stage: "text", detail: { reason: "worker_lost" } }), "reason worker lost");

@@ -220,8 +220,7 @@ export function reviewHint(cell: Cell | null | undefined, column?: Column, v?: u
     if (status === "ungrounded") {
         return "A value was proposed but is not in the text, so it was left out.";
     }
-    const missing = v === null || v === undefined || v === "";
-    if (missing) {
+    if (value(column, v) === "") {
         return column?.required ? "Required, but not found in the document." : "";
     }
     if (status !== "corrected" && typeof cell?.confidence === "number" && cell.confidence < REVIEW_BELOW) {
@@ -288,12 +287,23 @@ export function timelineTitle(t: TimelineItem): { text: string; bad: boolean } {
     return { text: KIND_WORDS[t.kind] ?? t.kind.replace(/_/g, " "), bad };
 }
 
+/** By time; what ends a file comes last among what happened at once. */
+export function inOrder(items: readonly TimelineItem[]): TimelineItem[] {
+    const rank = (t: TimelineItem) => (t.kind === "file_created" ? -1 : t.detail?.["final"] === true ? 1 : 0);
+    return items
+        .map((t, i) => ({ t, i, at: Date.parse(t.at) }))
+        .sort((a, b) => a.at - b.at || rank(a.t) - rank(b.t) || a.i - b.i)
+        .map((x) => x.t);
+}
+
 /** Said by the title, or of no use to a reader. */
-const SILENT = new Set(["datasetId", "batchId", "fileId", "userId", "state", "action", "final", "ends", "name"]);
+const SILENT = new Set(["datasetId", "batchId", "fileId", "userId", "state", "action", "final", "ends", "name", "completeness"]);
 
 export function timelineDetail(t: TimelineItem): string {
     const parts: string[] = [];
-    for (const [k, v] of Object.entries(t.detail ?? {})) {
+    const inner = t.detail?.["detail"];
+    const all = { ...t.detail, ...(inner !== null && typeof inner === "object" ? inner : {}), detail: null };
+    for (const [k, v] of Object.entries(all) as [string, unknown][]) {
         if (SILENT.has(k) || v === null || v === undefined || v === "") {
             continue;
         }
@@ -307,11 +317,17 @@ export function timelineDetail(t: TimelineItem): string {
             if (v !== 1) {
                 parts.push(`attempt ${String(v)}`);
             }
+        } else if (k === "needsReview") {
+            if (v === true) {
+                parts.push("needs review");
+            }
+        } else if ((k === "pages" || k === "chars") && typeof v === "number") {
+            parts.push(plural(v, k === "pages" ? "page" : "character"));
         } else if (k === "units") {
             parts.push(`split into ${String(v)} parts`);
         } else if (typeof v === "object") {
-            const inner = Object.entries(v as object).filter(([, x]) => x !== null && typeof x !== "object");
-            parts.push(...inner.map(([n, x]) => `${words(n)} ${String(x)}`));
+            const flat = Object.entries(v as object).filter(([, x]) => x !== null && typeof x !== "object");
+            parts.push(...flat.map(([n, x]) => `${words(n)} ${String(x)}`));
         } else {
             parts.push(`${words(k)} ${words(String(v))}`);
         }

@@ -3,7 +3,7 @@
 // timeline, and what is known about the file.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
-import { bytes, count, percent, pipelineSentence, plural, reviewHint, time, timelineDetail, timelineTitle, value } from "../lib/format";
+import { bytes, count, inOrder, percent, pipelineSentence, plural, reviewHint, time, timelineDetail, timelineTitle, value } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { RecordEntry } from "../lib/store";
 import { evidenceIn, validBox } from "../lib/textlayer";
@@ -76,6 +76,7 @@ function RecordView({
     onCite: (column: string, cell: Cell) => void;
     active: string;
 }) {
+    const filled = columns.filter((c) => value(c, r.values?.[c.name]) !== "").length;
     return (
         <section class="record" aria-label={title || "Record"}>
             {title && <h3>{title}</h3>}
@@ -96,7 +97,7 @@ function RecordView({
             </dl>
             <p class="hint">
                 {r.backend && <>Found by <b>{r.backend}</b>{BACKEND[r.backend] ? ` (${BACKEND[r.backend]})` : ""}. </>}
-                {typeof r.completeness === "number" && <>{percent(r.completeness)} of the columns are filled.</>}
+                {count(filled)} of {plural(columns.length, "column")} filled.
             </p>
         </section>
     );
@@ -299,7 +300,7 @@ export function TimelinePanel({ api, file }: { api: Api; file: FileItem }) {
     useEffect(() => {
         const abort = new AbortController();
         api.timeline(file.id, abort.signal).then(
-            (r) => setItems(r.items ?? []),
+            (r) => setItems(inOrder(r.items ?? [])),
             (e) => !abort.signal.aborted && setError(messageOf(e)),
         );
         return () => abort.abort();

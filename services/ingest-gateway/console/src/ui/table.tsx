@@ -18,7 +18,7 @@ import {
 import { visibleRange } from "../lib/list";
 import type { DatasetStore } from "../lib/store";
 import type { Column, FileItem, Pipeline, PipelineName } from "../lib/types";
-import { useBlob } from "./hooks";
+import { useBlob, useMedia } from "./hooks";
 import { Icon, type IconName, Spinner } from "./icons";
 
 export const ROW_HEIGHT = 68;
@@ -144,22 +144,27 @@ export function FileTable({
         }
     };
 
+    const narrow = useMedia("(max-width: 640px)");
+    const widths = [
+        40,
+        narrow ? 210 : 264,
+        124,
+        252,
+        ...columns.map((c) => (c.type === "string" ? 160 : 122)),
+        84,
+    ];
     const colCount = 4 + columns.length + 1;
     return (
         <div class="table-box" ref={box} tabIndex={-1} aria-busy={store.loading}>
             <table
                 class="files"
+                style={{ width: `${widths.reduce((a, b) => a + b, 0)}px` }}
                 aria-label="Files of the dataset"
                 aria-rowcount={list.nextCursor === null ? list.size + 1 : -1}
                 onKeyDown={moveFocus}
             >
                 <colgroup>
-                    <col class="c-check" />
-                    <col class="c-name" />
-                    <col class="c-state" />
-                    <col class="c-stages" />
-                    {columns.map((c) => <col key={c.id ?? c.name} class={c.type === "string" ? "c-value wide" : "c-value"} />)}
-                    <col class="c-actions" />
+                    {widths.map((w, i) => <col key={i} style={{ width: `${w}px` }} />)}
                 </colgroup>
                 <thead>
                     <tr aria-rowindex={1}>
