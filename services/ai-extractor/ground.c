@@ -342,6 +342,25 @@ static void found_at(struct grounded *ret, const struct lpage *page, uint32_t st
     ret->ocr = ground_ocr(page, start, end);
 }
 
+/* A quote may leave the currency out that the token has. */
+static bool region_holds(const struct region *region, const struct doc_page *page,
+                         const struct token *token)
+{
+    size_t first = token->start;
+    size_t last = token->end - 1;
+
+    while (token->value.type == COLUMN_MONEY && first < last &&
+           !(page->text[first] >= '0' && page->text[first] <= '9')) {
+        first++;
+    }
+    while (token->value.type == COLUMN_MONEY && last > first &&
+           !(page->text[last] >= '0' && page->text[last] <= '9')) {
+        last--;
+    }
+    return region_has(region, doctext_cp_of(page, first)) &&
+           region_has(region, doctext_cp_of(page, last));
+}
+
 /* Tokens of the page equal to want, inside region (NULL: anywhere). Keeps the first. */
 static size_t page_tokens(const struct grounder *grounder, const struct lpage *page,
                           const struct column *column, const struct value *want,
@@ -358,7 +377,7 @@ static size_t page_tokens(const struct grounder *grounder, const struct lpage *p
         }
         const uint32_t start = doctext_cp_of(text, token.start);
         const uint32_t end = doctext_cp_of(text, token.end);
-        if (region && (!region_has(region, start) || !region_has(region, end - 1))) {
+        if (region && !region_holds(region, text, &token)) {
             continue;
         }
         if (hits++ == 0) {
@@ -379,7 +398,7 @@ static bool same_text(const struct doc_page *page, uint32_t start, uint32_t end,
 
 static int ground_tokens(struct grounder *grounder, const struct column *column,
                          const struct candidate *candidate, const struct region *quote,
-                         struct grounded *ret, struct err *err)
+                         struct grounded *ret)
 {
     const struct locale_hint hint = typing_hint(column, &grounder->hint);
     struct value want;
@@ -399,7 +418,6 @@ static int ground_tokens(struct grounder *grounder, const struct column *column,
             }
         }
     }
-    (void)err;
     if (ret->hits && same_text(ret->page->page, ret->start, ret->end, candidate->raw)) {
         ret->grade = GRADE_EXACT;
     }
@@ -523,21 +541,18 @@ static int ground_searched(struct grounder *grounder, const struct column *colum
         }
         inside = found ? &quote : NULL;
     }
-    for (int pass = inside ? 0 : 1; pass < 2; pass++) {
-        const struct region *where = pass == 0 ? inside : NULL;
-        if (has_tokens(column->type)) {
-            found = ground_tokens(grounder, column, candidate, where, ret, err);
-        } else if (column->type == COLUMN_STRING) {
-            found = ground_string(grounder, candidate, where, ret, err);
-        } else {
-            found = ground_word(grounder, column, candidate, where, ret);
-        }
-        if (found != 0) {
-            ret->quote = where ? (quote_grade < 1 ? 0.9 : 1) : candidate->quote ? 0.7 : 0.85;
-            return found;
-        }
+    /* a quote that is there must hold the value; one that is not leaves the value to be sought */
+    if (has_tokens(column->type)) {
+        found = ground_tokens(grounder, column, candidate, inside, ret);
+    } else if (column->type == COLUMN_STRING) {
+        found = ground_string(grounder, candidate, inside, ret, err);
+    } else {
+        found = ground_word(grounder, column, candidate, inside, ret);
     }
-    return 0;
+    if (found > 0) {
+        ret->quote = inside ? (quote_grade < 1 ? 0.9 : 1) : candidate->quote ? 0.7 : 0.85;
+    }
+    return found;
 }
 
 int ground_candidate(struct grounder *grounder, const struct column *column,

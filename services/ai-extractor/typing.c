@@ -273,7 +273,9 @@ bool typing_parse(const struct column *column, const char *text, size_t len,
         return false;
     }
     if (!only_blank(text, token.end, len)) {
-        const bool percent = text[token.end] == '%' && only_blank(text, token.end + 1, len);
+        const char *mark = memchr(text + token.end, '%', len - token.end);
+        const bool percent = mark && only_blank(text, token.end, (size_t)(mark - text)) &&
+                             only_blank(text, (size_t)(mark - text) + 1, len);
         if (!percent || column->type == COLUMN_MONEY) {
             return false;
         }
