@@ -44,13 +44,52 @@ static size_t count_glyphs(const char *s, size_t len)
     return count;
 }
 
+static bool has_rtl(const char *s)
+{
+    size_t len = strlen(s);
+
+    for (size_t i = 0; i < len;) {
+        size_t n;
+
+        if (pdf_is_rtl(text_next(s + i, len - i, &n))) {
+            return true;
+        }
+        i += n;
+    }
+    return false;
+}
+
+/* The page's text, and the selection that gives it. A selection runs in reading order between the
+ * lines nearest to its corners, so the page's own corners may miss its first or last line: corners
+ * far outside do not. In a right-to-left page it has to run from the top right. */
+static char *page_text(PopplerPage *page, const struct pdf_text *text, PopplerRectangle *ret_area)
+{
+    const double far = 1000.0;
+    PopplerRectangle area = {-far, -far, text->width + far, text->height + far};
+    PopplerRectangle mirrored = {area.x2, area.y1, area.x1, area.y2};
+    CLEANUP(gstr_cleanup) char *s = poppler_page_get_text_for_area(page, &area);
+    CLEANUP(gstr_cleanup) char *other = NULL;
+
+    *ret_area = area;
+    if (!s || !has_rtl(s)) {
+        return STEAL(s);
+    }
+    other = poppler_page_get_text_for_area(page, &mirrored);
+    if (!other || strlen(other) < strlen(s)) {
+        return STEAL(s);
+    }
+    *ret_area = mirrored;
+    return STEAL(other);
+}
+
 static int add_glyphs(PopplerPage *page, struct pdf_text *text, struct err *err)
 {
-    CLEANUP(gstr_cleanup) char *s = poppler_page_get_text(page);
+    PopplerRectangle area;
+    CLEANUP(gstr_cleanup) char *s = page_text(page, text, &area);
     CLEANUP(rects_cleanup) PopplerRectangle *rects = NULL;
     size_t len = s ? strlen(s) : 0;
     guint n_rects = 0;
-    bool boxes = len > 0 && poppler_page_get_text_layout(page, &rects, &n_rects) &&
+    bool boxes = len > 0 && poppler_page_get_text_layout_for_area(page, &area, &rects, &n_rects) &&
                  n_rects == count_glyphs(s, len);
     size_t at = 0;
 

@@ -36,6 +36,8 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
                  struct err *err) WARN_UNUSED;
 /* Marks of writing direction: they have no place on the page and are left out of the text. */
 bool pdf_is_direction(uint32_t c);
+/* Letters of Hebrew, Arabic and their neighbours. */
+bool pdf_is_rtl(uint32_t c);
 /* Appends a whole UTF-8 string as a line of its own, all its words in one box. */
 int pdf_text_add_line(struct pdf_text *text, const char *s, const struct pdf_rect *rect,
                       struct err *err) WARN_UNUSED;

@@ -40,7 +40,7 @@ bool pdf_is_direction(uint32_t c)
            (c >= 0x2066 && c <= 0x2069);
 }
 
-static bool is_rtl(uint32_t c)
+bool pdf_is_rtl(uint32_t c)
 {
     return (c >= 0x590 && c < 0x900) || (c >= 0xfb1d && c < 0xfe00) || (c >= 0xfe70 && c < 0xfeff);
 }
@@ -139,7 +139,7 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
         word_end(text);
     } else {
         blank = text->in_word && rect && text->has_last ? missing_blank(&text->last, rect) : 0;
-        if (!blank && text->in_word && text->parted && is_rtl(c) && is_rtl(text->last_cp)) {
+        if (!blank && text->in_word && text->parted && pdf_is_rtl(c) && pdf_is_rtl(text->last_cp)) {
             blank = ' ';
         }
         text->has_last = text->parted = false;
