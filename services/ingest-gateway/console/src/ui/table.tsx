@@ -147,9 +147,9 @@ export function FileTable({
     const narrow = useMedia("(max-width: 640px)");
     const widths = [
         40,
-        narrow ? 210 : 264,
+        narrow ? 210 : 252,
         124,
-        252,
+        268,
         ...columns.map((c) => (c.type === "string" ? 160 : 122)),
         84,
     ];
