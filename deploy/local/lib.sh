@@ -4,7 +4,9 @@
 # Settings (environment or `make up NAME=value`): PG_PORT KAFKA_PORT KAFKA_CONTROLLER_PORT S3_PORT
 # GATEWAY_PORT PROBE_PORT_BASE, RUN_DIR, DOCFLEET_CACHE_DIR. Ports once chosen are remembered in
 # RUN_DIR, so that `make status` needs no repetition.
-set -euo pipefail
+set -Eeuo pipefail
+# no script of ours ends without a word
+trap 'echo "docfleet: ${0##*/} stopped in line $LINENO: $BASH_COMMAND" >&2' ERR
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 LOCAL=$ROOT/deploy/local
