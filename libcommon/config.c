@@ -72,6 +72,7 @@ static const char *const known_names[] = {
     "STREAM_PORT",
     "SWEEP_INTERVAL",
     "TEXTRACT_ACCESS_KEY",
+    "TEXTRACT_ASYNC",
     "TEXTRACT_ENDPOINT",
     "TEXTRACT_POLL",
     "TEXTRACT_REGION",
