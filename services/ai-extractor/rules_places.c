@@ -288,9 +288,28 @@ static float place_weight(const struct rules_page *rules, const struct label_hit
     return labelled || colon ? 0.85F : before <= 2 ? 0.75F : 0.6F;
 }
 
+/* "20%", or "20" before "%": the rate in a tax's label. */
+static bool is_rate(const struct lpage *page, uint32_t word, const struct lcell *cell)
+{
+    size_t len;
+    const char *text = word_text(page, word, &len);
+
+    if (!has_digit(text, len)) {
+        return false;
+    }
+    if (text[len - 1] == '%') {
+        return true;
+    }
+    if (word == cell_last(cell)) {
+        return false;
+    }
+    text = word_text(page, word + 1, &len);
+    return len == 1 && text[0] == '%';
+}
+
 /* "Number : 5", "Total (EUR): 5": marks, brackets and a currency behind a label belong to it. */
 static uint32_t label_end(const struct lpage *page, uint32_t last, const struct lcell *cell,
-                          bool *colon)
+                          bool sum, bool *colon)
 {
     while (last < cell_last(cell)) {
         size_t len;
@@ -301,7 +320,7 @@ static uint32_t label_end(const struct lpage *page, uint32_t last, const struct 
             norm_key(text, min_size(len, 20), key, sizeof(key)) == 0 && text[0] != '-';
         const bool bracket = text[0] == '(' && !has_digit(text, len) && memchr(text, ')', len);
         const bool money = len >= 3 && len <= 5 && currency_at(text, len, 0, code) + 1 >= len;
-        if (!mark && !bracket && !money) {
+        if (!mark && !bracket && !money && !(sum && is_rate(page, last + 1, cell))) {
             break;
         }
         *colon |= text[len - 1] == ':';
@@ -329,13 +348,13 @@ int rules_label(const struct rules_target *target, const struct rules_page *rule
     const uint32_t index = page->words[hit_last_word(rules, hit)].cell;
     const struct lcell *cell = &page->cells[index];
     bool colon = rules->tokens.items[hit->first + hit->n - 1].colon;
-    const uint32_t last = label_end(page, hit_last_word(rules, hit), cell, &colon);
     const bool sum = target->column->type == COLUMN_MONEY;
+    const uint32_t last = label_end(page, hit_last_word(rules, hit), cell, sum, &colon);
     const float prior = weight * label_weight(target, rules, hit, cell->line) *
                         place_weight(rules, hit, cell, colon);
 
     if (rules->header_line[cell->line] || prior <= 0 ||
-        (sum && percent_label(page, hit_first_word(rules, hit), last))) {
+        (sum && percent_label(page, hit_first_word(rules, hit), hit_last_word(rules, hit)))) {
         return 0;
     }
     if (last < cell_last(cell)) {
