@@ -144,10 +144,10 @@ int openapi_get(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(buf_done) struct buf buf;
 
+    buf_init(&buf, req->gw->openapi_len + 1);
     if (!req->gw->openapi) {
         return not_found(err);
     }
-    buf_init(&buf, req->gw->openapi_len + 1);
     if (buf_append(&buf, req->gw->openapi, req->gw->openapi_len, err) < 0 ||
         reply_header(reply, "Access-Control-Allow-Origin", "*", err) < 0) {
         return -1;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define EXPORT_PAGE 200
+#define EXPORT_ROWS 1000
 #define LINE_MAX_BYTES ((size_t)16 << 20)
 
 static const char list_sql[] =
@@ -31,6 +32,10 @@ static const char file_sql[] =
 
 static const char own_sql[] =
     "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";
+
+static const char rows_sql[] =
+    "SELECT row_no, \"values\", cells FROM record_row WHERE record_id = $1::uuid AND column_id = $2"
+    "   AND row_no > $3::int ORDER BY row_no LIMIT $4::int";
 
 int file_record(struct request *req, struct reply *reply, struct err *err)
 {
@@ -147,6 +152,37 @@ static int csv_line(const struct export *x, const json_t *record, const char *fi
     return buf_puts(line, "\r\n", err);
 }
 
+/* More rows than a record shows: they are read on their own. */
+static int csv_long_record(const struct export *x, const json_t *record, const char *file,
+                           struct buf *line, struct err *err)
+{
+    struct db_num nums[2];
+    int64_t after = -1;
+
+    for (;;) {
+        CLEANUP(db_result_cleanup) PGresult *res = NULL;
+        const char *params[] = {json_string_value(json_object_get(record, "id")),
+                                json_string_value(json_object_get(x->rows_col, "id")),
+                                db_num(&nums[0], after), db_num(&nums[1], EXPORT_ROWS)};
+        if (db_run(x->gw->db, rows_sql, 4, params, &res, err) < 0) {
+            return -1;
+        }
+        int n = PQntuples(res);
+        for (int i = 0; i < n; i++) {
+            CLEANUP(json_cleanup) json_t *stored = sql_json_doc(res, i, 1);
+            CLEANUP(json_cleanup)
+            json_t *row = record_named(json_object_get(x->rows_col, "itemColumns"), stored);
+            if (csv_line(x, record, file, row, line, err) < 0) {
+                return -1;
+            }
+            after = db_i64(res, i, 0);
+        }
+        if (n < EXPORT_ROWS) {
+            return 0;
+        }
+    }
+}
+
 static int csv_record(const struct export *x, const json_t *record, const char *file,
                       struct buf *line, struct err *err)
 {
@@ -155,6 +191,9 @@ static int csv_record(const struct export *x, const json_t *record, const char *
 
     if (!x->rows_col) {
         return csv_line(x, record, file, NULL, line, err);
+    }
+    if (json_is_object(json_object_get(json_object_get(record, "values"), col_name(x->rows_col)))) {
+        return csv_long_record(x, record, file, line, err);
     }
     json_array_foreach(json_object_get(json_object_get(record, "values"), col_name(x->rows_col)), i,
                        row)
@@ -344,9 +383,6 @@ int record_list(struct request *req, struct reply *reply, struct err *err)
 static const char record_sql[] =
     "SELECT r.dataset_id, r.schema_version FROM record r JOIN file f ON f.file_id = r.file_id"
     " WHERE r.record_id = $1::uuid AND r.user_id = $2::uuid AND f.state < 6";
-static const char rows_sql[] =
-    "SELECT row_no, \"values\", cells FROM record_row WHERE record_id = $1::uuid AND column_id = $2"
-    "   AND row_no > $3::int ORDER BY row_no LIMIT $4::int";
 
 static const json_t *find_column(const json_t *columns, const char *id)
 {

@@ -193,7 +193,7 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
         connection_limit(), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, server,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_URI_LOG_CALLBACK,
-        exchange_start, server, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1U, MHD_OPTION_END);
+        exchange_start, server, MHD_OPTION_END);
     if (!server->daemon) {
         return err_set(err, ERR_FATAL, "listen", "cannot listen on %s port %u", config->host,
                        config->port);
