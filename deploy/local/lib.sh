@@ -106,6 +106,15 @@ supervisor_runs() { supervisor_pid >/dev/null; }
 
 ctl() { supervisorctl -c "$SUPERVISOR_CONF" "$@"; }
 
+# Services first, while the servers still answer: a worker that ends then leaves its consumer group,
+# else the group waits for it until its session times out.
+stop_services() {
+    local running
+    mapfile -t running < <(ctl status 2>/dev/null | awk '$2 ~ /RUNNING|STARTING|BACKOFF/ { print $1 }' |
+        grep -vxE "$(IFS='|' && echo "${SERVERS[*]}")" || true)
+    [ ${#running[@]} = 0 ] || ctl stop "${running[@]}" >/dev/null
+}
+
 need_running() { supervisor_runs || die "nothing runs here; start it with: make up"; }
 
 probe_port() { # of a service, in the order of SERVICES
