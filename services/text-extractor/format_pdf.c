@@ -82,6 +82,45 @@ static char *page_text(PopplerPage *page, const struct pdf_text *text, PopplerRe
     return STEAL(other);
 }
 
+/* The box of the run of glyphs at s, up to the next mark or blank. False if there is none. */
+static bool run_box(const char *s, size_t len, const PopplerRectangle *rects, size_t n_rects,
+                    struct pdf_rect *ret_box)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < len && at < n_rects;) {
+        size_t n;
+        uint32_t c = text_next(s + i, len - i, &n);
+
+        i += n;
+        if (pdf_is_direction(c)) {
+            if (at > 0) {
+                break;
+            }
+            continue;
+        }
+        if (c <= ' ') {
+            break;
+        }
+        if (at == 0) {
+            *ret_box = (struct pdf_rect){rects[0].x1, rects[0].y1, rects[0].x2, rects[0].y2};
+        }
+        ret_box->x0 = fmin(ret_box->x0, rects[at].x1);
+        ret_box->x1 = fmax(ret_box->x1, rects[at].x2);
+        at++;
+    }
+    return at > 0;
+}
+
+/* Whether the runs before and after a mark stand apart. Inside a run of a right-to-left word the
+ * boxes come from left to right, so only whole runs can be compared. */
+static bool runs_apart(const struct pdf_rect *before, const struct pdf_rect *after)
+{
+    double gap = fmax(before->x0 - after->x1, after->x0 - before->x1);
+
+    return gap > 0.08 * (before->y1 - before->y0) || after->y0 > before->y1;
+}
+
 static int add_glyphs(PopplerPage *page, struct pdf_text *text, struct err *err)
 {
     PopplerRectangle area;
@@ -92,19 +131,35 @@ static int add_glyphs(PopplerPage *page, struct pdf_text *text, struct err *err)
     bool boxes = len > 0 && poppler_page_get_text_layout_for_area(page, &area, &rects, &n_rects) &&
                  n_rects == count_glyphs(s, len);
     size_t at = 0;
+    struct pdf_rect run = {0}; /* of glyphs since the last mark */
+    bool fresh = true;
 
     for (size_t i = 0; i < len;) {
         size_t n;
         uint32_t c = text_next(s + i, len - i, &n);
         struct pdf_rect rect = {0};
+        bool mark = pdf_is_direction(c);
+        bool boxed = boxes && !mark;
 
-        bool boxed = boxes && !pdf_is_direction(c);
+        if (mark) {
+            struct pdf_rect next;
+            bool known = boxes && run.x1 > run.x0 &&
+                         run_box(s + i, len - i, rects + at, n_rects - at, &next);
+
+            pdf_text_part(text, known && runs_apart(&run, &next));
+            fresh = true;
+        }
 
         if (boxed) {
             rect = (struct pdf_rect){rects[at].x1, rects[at].y1, rects[at].x2, rects[at].y2};
         }
         if (pdf_text_add(text, c, boxed ? &rect : NULL, err)) {
             return -1;
+        }
+        if (boxed && c > ' ') {
+            run = (struct pdf_rect){fresh ? rect.x0 : fmin(run.x0, rect.x0), rect.y0,
+                                    fresh ? rect.x1 : fmax(run.x1, rect.x1), rect.y1};
+            fresh = false;
         }
         at += boxed;
         i += n;

@@ -21,8 +21,7 @@ struct pdf_text {
     struct text_word *words;
     size_t n_words, cap_words;
     bool in_word;
-    bool parted; /* a direction mark came since the last code point */
-    uint32_t last_cp;
+    bool parted;   /* a blank is due before the next code point of this word */
     bool has_last; /* last: where the code point before stood */
     struct pdf_rect last;
     double width, height; /* points, > 0 */
@@ -38,6 +37,8 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
 bool pdf_is_direction(uint32_t c);
 /* Letters of Hebrew, Arabic and their neighbours. */
 bool pdf_is_rtl(uint32_t c);
+/* At a direction mark: the glyphs on its two sides are apart on the page, or they touch. */
+void pdf_text_part(struct pdf_text *text, bool apart);
 /* Appends a whole UTF-8 string as a line of its own, all its words in one box. */
 int pdf_text_add_line(struct pdf_text *text, const char *s, const struct pdf_rect *rect,
                       struct err *err) WARN_UNUSED;

@@ -254,6 +254,10 @@ static const char *cell_text(const struct xlsx *xlsx, const struct cell *cell, c
         return value;
     }
     numfmt_number(format_code(xlsx, cell->style), number, xlsx->date1904, text, size);
+    /* Blanks that only line up brackets. */
+    for (size_t n = strlen(text); n > 0 && text[n - 1] == ' '; n--) {
+        text[n - 1] = '\0';
+    }
     return text + strspn(text, " ");
 }
 

@@ -126,27 +126,20 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
     uint32_t blank;
 
     c = c == '\r' || c == '\f' || c == '\v' || c == 0x2028 || c == 0x2029 ? '\n' : c;
-    if (pdf_is_direction(c)) {
-        /* These stand around every word of a right-to-left line, some of them without a blank; the
-         * letters know their direction. */
-        text->parted = true;
-        return 0;
-    }
-    if (is_dropped(c)) {
+    if (is_dropped(c) || pdf_is_direction(c)) {
         return 0;
     }
     if (is_space(c)) {
         word_end(text);
     } else {
         blank = text->in_word && rect && text->has_last ? missing_blank(&text->last, rect) : 0;
-        if (!blank && text->in_word && text->parted && pdf_is_rtl(c) && pdf_is_rtl(text->last_cp)) {
+        if (!blank && text->in_word && text->parted) {
             blank = ' ';
         }
         text->has_last = text->parted = false;
         if (blank && pdf_text_add(text, blank, NULL, err)) {
             return -1;
         }
-        text->last_cp = c;
         text->has_last = rect != NULL;
         text->last = rect ? *rect : text->last;
         if (!text->in_word && word_start(text, err)) {
@@ -161,6 +154,12 @@ int pdf_text_add(struct pdf_text *text, uint32_t c, const struct pdf_rect *rect,
     }
     text->n_cp++;
     return 0;
+}
+
+void pdf_text_part(struct pdf_text *text, bool apart)
+{
+    text->has_last = false;
+    text->parted = apart;
 }
 
 int pdf_text_add_line(struct pdf_text *text, const char *s, const struct pdf_rect *rect,
