@@ -291,14 +291,13 @@ int doctext_add_page(struct doctext *doc, int page, const char *text, size_t len
         return err_set(err, ERR_PERMANENT, "corrupt", "the text of page %d is not UTF-8", page);
     }
     (void)snprintf(made.engine, sizeof(made.engine), "%s", engine ? engine : "native");
-    made.text = malloc(len + 1);
+    made.text = calloc(len + 1, 1);
     if (!made.text) {
         return err_nomem(err);
     }
     if (len) {
         memcpy(made.text, text, len);
     }
-    made.text[len] = '\0';
     if (page_mark(&made, err) < 0 ||
         (words_line && page_words(&made, words_line, words_len, err) < 0) ||
         doctext_insert(doc, &made, err) < 0) {

@@ -393,8 +393,11 @@ static int do_scalars(struct run *run, struct err *err)
 {
     const struct columns *columns = run->job->columns;
     struct cell *cells = calloc(columns->n + 1, sizeof(*cells));
-    int result = cells ? 0 : err_nomem(err);
+    int result = 0;
 
+    if (!cells) {
+        return err_nomem(err);
+    }
     for (size_t i = 0; result == 0 && i < columns->n; i++) {
         const struct candidate_list *list = &run->proposals->scalars[i];
         result =
@@ -408,7 +411,7 @@ static int do_scalars(struct run *run, struct err *err)
         check_cells(run, cells);
         result = write_scalars(run, cells, err);
     }
-    for (size_t i = 0; cells && i < columns->n; i++) {
+    for (size_t i = 0; i < columns->n; i++) {
         cell_done(&cells[i]);
     }
     free(cells);

@@ -40,7 +40,19 @@ static void pen_word(const struct pen *at, uint32_t length, struct doc_word *ret
                              .conf = 1};
 }
 
-/* A tab, and a bar with space around it, part cells: both move the pen by a gap. */
+/* A tab and a bar part cells: both move the pen by a gap. */
+static void pen_blank(struct pen *pen, uint32_t cp)
+{
+    if (cp == '\n' || cp == '\f') {
+        pen->row++;
+        pen->column = 0;
+    } else if (cp == '\t') {
+        pen->column += TAB_COLUMNS - pen->column % TAB_COLUMNS + 2;
+    } else {
+        pen->column += cp == '|' ? 3 : 1;
+    }
+}
+
 static size_t synthetic_words(const struct doc_page *page, struct doc_word *words, size_t max)
 {
     struct pen pen = {.cp = 0};
@@ -48,31 +60,22 @@ static size_t synthetic_words(const struct doc_page *page, struct doc_word *word
     uint32_t length = 0;
     size_t n = 0;
 
-    for (size_t at = 0; at <= page->len;) {
-        const bool last = at == page->len;
-        const uint32_t cp = last ? '\n' : utf8_next(page->text, page->len, &at);
-        const bool bar = cp == '|';
-        if (is_space(cp) || bar) {
-            if (length && n < max) {
-                pen_word(&begin, length, &words[n++]);
-            }
-            length = 0;
-            if (cp == '\n' || cp == '\f') {
-                pen.row++;
-                pen.column = 0;
-            } else {
-                pen.column += cp == '\t' ? TAB_COLUMNS - pen.column % TAB_COLUMNS + 2 : bar ? 3 : 1;
-            }
-        } else {
-            if (length++ == 0) {
-                begin = pen;
-            }
+    for (size_t at = 0; at < page->len; pen.cp++) {
+        const uint32_t cp = utf8_next(page->text, page->len, &at);
+        if (!is_space(cp) && cp != '|') {
+            begin = length == 0 ? pen : begin;
+            length++;
             pen.column++;
+            continue;
         }
-        pen.cp++;
-        if (last) {
-            break;
+        if (length && n < max) {
+            pen_word(&begin, length, &words[n++]);
         }
+        length = 0;
+        pen_blank(&pen, cp);
+    }
+    if (length && n < max) {
+        pen_word(&begin, length, &words[n++]);
     }
     return n;
 }

@@ -329,6 +329,15 @@ static uint32_t label_end(const struct lpage *page, uint32_t last, const struct 
     return last;
 }
 
+/* "in" before an amount in the next cell: a label's last word, not its value. */
+static bool only_words(const struct lpage *page, uint32_t first, const struct lcell *cell)
+{
+    size_t len;
+    const char *text = word_text(page, first, &len);
+
+    return first == cell_last(cell) && !has_digit(text, len) && !memchr(text, '%', len);
+}
+
 static bool percent_label(const struct lpage *page, uint32_t first, uint32_t last)
 {
     for (uint32_t w = first; w <= last; w++) {
@@ -360,7 +369,10 @@ int rules_label(const struct rules_target *target, const struct rules_page *rule
     if (last < cell_last(cell)) {
         struct place place = {rules, last + 1, cell_last(cell), prior, false, colon};
         place.prior *= colon ? 1 : 0.95F;
-        return place_propose(target, &place, err) < 0 ? -1 : 0;
+        const int behind = place_propose(target, &place, err);
+        if (behind != 0 || !sum || !only_words(page, last + 1, cell)) {
+            return behind < 0 ? -1 : 0;
+        }
     }
     if (hit_first_word(rules, hit) != cell->first && !colon) {
         return 0; /* the end of some other text */
