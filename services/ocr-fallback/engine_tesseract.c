@@ -9,8 +9,8 @@
 #include <tesseract/capi.h>
 
 #define DEFAULT_LANGUAGES "eng"
-#define TURN_SURE 1.5F     /* tesseract's own scale for the orientation of a page */
-#define WORD_CONF_MIN 5.0F /* of 100: below is noise of a picture */
+#define TURN_SURE 1.5F    /* tesseract's own scale for the orientation of a page */
+#define NOISE_BELOW 30.0F /* of 100: a word without a letter or digit is noise of a picture */
 
 static TessBaseAPI *warm_api; /* DEFAULT_LANGUAGES, or NULL: its data is not installed */
 static TessBaseAPI *turn_api; /* orientation, or NULL */
@@ -69,6 +69,17 @@ static void place(const struct bitmap *bitmap, int turned, const int px[4], doub
            sizeof(straight));
 }
 
+static bool has_letter(const char *text)
+{
+    for (; *text; text++) {
+        if ((*text >= '0' && *text <= '9') || (*text >= 'A' && *text <= 'Z') ||
+            (*text >= 'a' && *text <= 'z') || (*text & 0x80)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int add_word(TessResultIterator *it, const struct bitmap *bitmap, int turned,
                     struct ocr_page *page, struct err *err)
 {
@@ -85,8 +96,7 @@ static int add_word(TessResultIterator *it, const struct bitmap *bitmap, int tur
             return -1;
         }
     }
-    if (confidence < WORD_CONF_MIN ||
-        !TessPageIteratorBoundingBox(at, RIL_WORD, &px[0], &px[1], &px[2], &px[3])) {
+    if (!TessPageIteratorBoundingBox(at, RIL_WORD, &px[0], &px[1], &px[2], &px[3])) {
         return 0;
     }
     char *text = TessResultIteratorGetUTF8Text(it, RIL_WORD);
@@ -94,18 +104,21 @@ static int add_word(TessResultIterator *it, const struct bitmap *bitmap, int tur
         return 0;
     }
     place(bitmap, turned, px, box);
-    int r = ocr_page_word(page, text, strlen(text), box, (double)confidence / 100, err);
+    int r = confidence < NOISE_BELOW && !has_letter(text)
+                ? 0
+                : ocr_page_word(page, text, strlen(text), box, (double)confidence / 100, err);
     TessDeleteText(text);
     return r;
 }
 
-int tesseract_read(const struct bitmap *bitmap, int psm, int turned, struct ocr_page *ret_page,
-                   struct err *err)
+int tesseract_read(const struct bitmap *bitmap, enum reading_mode mode, int turned,
+                   struct ocr_page *ret_page, struct err *err)
 {
     struct ocr_page page;
     int r = 0;
 
-    TessBaseAPISetPageSegMode(api, (TessPageSegMode)psm);
+    TessBaseAPISetPageSegMode(api, mode == READ_BLOCK ? PSM_SINGLE_BLOCK : PSM_AUTO);
+    TessBaseAPISetVariable(api, "thresholding_method", mode == READ_LAYOUT ? "0" : "1");
     TessBaseAPISetImage(api, bitmap->pixels, bitmap->width, bitmap->height, 1, bitmap->width);
     TessBaseAPISetSourceResolution(api, bitmap->dpi);
     if (TessBaseAPIRecognize(api, NULL) != 0) {

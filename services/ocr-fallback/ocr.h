@@ -55,10 +55,13 @@ int render_pages_warm(const char *argv0, struct err *err) WARN_UNUSED;
 void tesseract_warm(void);
 /* ERR_TRANSIENT provider_unavailable when a language's data is missing. Cheap for the default. */
 int tesseract_prepare(const char *languages, struct err *err) WARN_UNUSED;
+/* How a bitmap is read: with an analysis of its layout and one threshold between ink and paper; the
+ * same with a threshold for each part, for faint print and shadows; as one block of text, too. */
+enum reading_mode { READ_LAYOUT, READ_FAINT, READ_BLOCK };
 /* Reads a bitmap that was turned clockwise by `turned` degrees before; boxes are of the page as it
  * was. */
-int tesseract_read(const struct bitmap *bitmap, int psm, int turned, struct ocr_page *ret_page,
-                   struct err *err) WARN_UNUSED;
+int tesseract_read(const struct bitmap *bitmap, enum reading_mode mode, int turned,
+                   struct ocr_page *ret_page, struct err *err) WARN_UNUSED;
 /* How far to turn the bitmap clockwise so that text stands upright: 0 when it is not sure. */
 int tesseract_turn(const struct bitmap *bitmap);
 

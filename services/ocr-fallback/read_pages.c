@@ -12,7 +12,7 @@
 
 #define RETRY_BELOW 75       /* percent: tesseract tries other ways */
 #define SEND_DPI 300         /* of a page drawn for Textract */
-#define PATIENCE 3           /* puts back, before a poor reading is taken for want of a better */
+#define PATIENCE 2           /* puts back, before a poor reading is taken for want of a better */
 #define PAGE_CPU_S 90        /* of a child with one page */
 #define JAIL_AS (512U << 20) /* and the mapped file, which is no memory of its own */
 

@@ -16,8 +16,6 @@
 
 #define FIRST_DPI 200
 #define RETRY_DPI 300
-#define PSM_AUTO_LAYOUT 3
-#define PSM_ONE_BLOCK 6
 #define UNIT_PAGES_MAX 100
 
 static GLogWriterOutput drop_log(GLogLevelFlags level, const GLogField *fields, gsize n,
@@ -101,10 +99,22 @@ static int try_turned(const struct bitmap *bitmap, struct ocr_page *best, int *r
         return 0;
     }
     if (bitmap_turn(bitmap, turn, &upright, err) < 0 ||
-        tesseract_read(&upright, PSM_AUTO_LAYOUT, turn, &page, err) < 0) {
+        tesseract_read(&upright, READ_LAYOUT, turn, &page, err) < 0) {
         return -1;
     }
     *ret_turn = page.score > best->score ? turn : 0;
+    better_of(best, &page);
+    return 0;
+}
+
+/* For what stands on the page pale or in a shadow. */
+static int try_faint(const struct bitmap *bitmap, struct ocr_page *best, struct err *err)
+{
+    struct ocr_page page;
+
+    if (tesseract_read(bitmap, READ_FAINT, 0, &page, err) < 0) {
+        return -1;
+    }
     better_of(best, &page);
     return 0;
 }
@@ -120,7 +130,7 @@ static int try_harder(struct reader *reader, int number, int turn, struct ocr_pa
         (turn && bitmap_turn(&bitmap, turn, &upright, err) < 0)) {
         return -1;
     }
-    if (tesseract_read(turn ? &upright : &bitmap, PSM_ONE_BLOCK, turn, &page, err) < 0) {
+    if (tesseract_read(turn ? &upright : &bitmap, READ_BLOCK, turn, &page, err) < 0) {
         return -1;
     }
     better_of(best, &page);
@@ -139,10 +149,13 @@ static int read_page(struct reader *reader, int number, struct bitmap *drawn, st
     if (bitmap_blank(drawn)) {
         return 0;
     }
-    if (tesseract_read(drawn, PSM_AUTO_LAYOUT, 0, best, err) < 0) {
+    if (tesseract_read(drawn, READ_LAYOUT, 0, best, err) < 0) {
         return -1;
     }
     if (!good(reader, best) && try_turned(drawn, best, &turn, err) < 0) {
+        return -1;
+    }
+    if (best->score <= 0 && turn == 0 && try_faint(drawn, best, err) < 0) {
         return -1;
     }
     return good(reader, best) ? 0 : try_harder(reader, number, turn, best, err);
