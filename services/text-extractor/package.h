@@ -36,6 +36,7 @@ struct xml {
     xmlTextReaderPtr reader;
     struct archive *stream; /* when it reads from a package */
     struct package *pkg;
+    int64_t member;
     bool broken; /* unpacking failed: why */
     struct err why;
     const char *name; /* local name of the node */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Zip members by name over libarchive, which only goes forward: each part gets a stream of its own.
+ * Zip members by name over libarchive, which only goes forward: finished streams are kept, and the
+ * one that stands nearest before a wanted member goes on; slides, their notes and their relations
+ * are three such walks.
  * Invariant: pkg->unpacked grows with every unpacked byte and is checked at once.
  */
 #include "services/text-extractor/package.h"
@@ -15,12 +17,21 @@ struct member {
     int64_t size;
 };
 
+#define PARKED_MAX 6U
+
+/* A stream between two members. */
+struct parked {
+    struct archive *stream;
+    int64_t next; /* index of the member it comes to */
+};
+
 struct package {
     const char *data;
     size_t len;
     struct member *members;
     size_t n, cap;
     uint64_t unpacked;
+    struct parked parked[PARKED_MAX]; /* streams to go on with */
 };
 
 DEFINE_CLEANUP(struct archive *, archive_cleanup, archive_read_free)
@@ -140,6 +151,11 @@ void package_free(struct package *pkg)
     for (size_t i = 0; i < pkg->n; i++) {
         free(pkg->members[i].name);
     }
+    for (size_t i = 0; i < PARKED_MAX; i++) {
+        if (pkg->parked[i].stream) {
+            archive_read_free(pkg->parked[i].stream);
+        }
+    }
     free(pkg->members);
     free(pkg);
 }
@@ -174,16 +190,49 @@ int64_t package_find(const struct package *pkg, const char *name)
     return -1;
 }
 
+/* Takes the kept stream nearest before a member, or opens one; *ret_next is where it stands. */
+static struct archive *stream_before(struct package *pkg, int64_t index, int64_t *ret_next)
+{
+    struct parked *best = NULL;
+
+    for (size_t i = 0; i < PARKED_MAX; i++) {
+        struct parked *parked = &pkg->parked[i];
+
+        if (parked->stream && parked->next <= index && (!best || parked->next > best->next)) {
+            best = parked;
+        }
+    }
+    *ret_next = best ? best->next : 0;
+    return best ? STEAL(best->stream) : stream_open(pkg);
+}
+
+/* Keeps a stream in a free place, or in that of the one that lies furthest back. */
+static void stream_park(struct package *pkg, struct archive *stream, int64_t next)
+{
+    struct parked *place = &pkg->parked[0];
+
+    for (size_t i = 0; i < PARKED_MAX && place->stream; i++) {
+        if (!pkg->parked[i].stream || pkg->parked[i].next < place->next) {
+            place = &pkg->parked[i];
+        }
+    }
+    if (place->stream) {
+        archive_read_free(place->stream);
+    }
+    *place = (struct parked){stream, next};
+}
+
 /* A stream that stands at the data of a member. */
 static int stream_at(struct package *pkg, const char *name, struct archive **ret_stream,
-                     struct err *err)
+                     int64_t *ret_index, struct err *err)
 {
     CLEANUP(archive_cleanup) struct archive *stream = NULL;
     int64_t index = package_find(pkg, name);
+    int64_t next = 0;
     struct archive_entry *entry;
 
-    stream = index >= 0 ? stream_open(pkg) : NULL;
-    for (int64_t i = 0; stream && i <= index; i++) {
+    stream = index >= 0 ? stream_before(pkg, index, &next) : NULL;
+    for (int64_t i = next; stream && i <= index; i++) {
         int rc = archive_read_next_header(stream, &entry);
 
         if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) {
@@ -193,6 +242,7 @@ static int stream_at(struct package *pkg, const char *name, struct archive **ret
     if (index < 0 || !stream) {
         return err_set(err, ERR_PERMANENT, "corrupt", "part %.80s is missing", name);
     }
+    *ret_index = index;
     *ret_stream = STEAL(stream);
     return 0;
 }
@@ -218,9 +268,10 @@ int package_load(struct package *pkg, const char *name, size_t max, struct buf *
     CLEANUP(archive_cleanup) struct archive *stream = NULL;
     char bytes[16384];
     size_t total = 0;
+    int64_t index;
     ssize_t n;
 
-    if (stream_at(pkg, name, &stream, err)) {
+    if (stream_at(pkg, name, &stream, &index, err)) {
         return -1;
     }
     while ((n = stream_read(pkg, stream, bytes, sizeof(bytes), err)) > 0) {
@@ -232,7 +283,11 @@ int package_load(struct package *pkg, const char *name, size_t max, struct buf *
             return -1;
         }
     }
-    return n < 0 ? -1 : 0;
+    if (n < 0) {
+        return -1;
+    }
+    stream_park(pkg, STEAL(stream), index + 1);
+    return 0;
 }
 
 /* --- XML over a stream ------------------------------------------------------------------------ */
@@ -251,7 +306,7 @@ static int xml_pull(void *ctx, char *to, int len)
 int xml_open(struct package *pkg, const char *name, struct xml *ret_xml, struct err *err)
 {
     *ret_xml = (struct xml){.pkg = pkg, .name = ""};
-    if (stream_at(pkg, name, &ret_xml->stream, err)) {
+    if (stream_at(pkg, name, &ret_xml->stream, &ret_xml->member, err)) {
         return -1;
     }
     ret_xml->reader = xmlReaderForIO(xml_pull, NULL, ret_xml, NULL, NULL,
@@ -269,7 +324,9 @@ void xml_close(struct xml *xml)
     if (xml->reader) {
         xmlFreeTextReader(STEAL(xml->reader));
     }
-    if (xml->stream) {
+    if (xml->stream && xml->broken) {
         archive_read_free(STEAL(xml->stream));
+    } else if (xml->stream) {
+        stream_park(xml->pkg, STEAL(xml->stream), xml->member + 1);
     }
 }
