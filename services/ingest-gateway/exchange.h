@@ -70,11 +70,11 @@ struct exchange {
 };
 
 /* The library's callbacks (server.c registers them). */
-void *exchange_start(void *server, const char *uri, struct MHD_Connection *conn);
-enum MHD_Result exchange_call(void *server, struct MHD_Connection *conn, const char *url,
+void *exchange_start(void *cls, const char *uri, struct MHD_Connection *conn);
+enum MHD_Result exchange_call(void *cls, struct MHD_Connection *conn, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *size, void **con_cls);
-void exchange_completed(void *server, struct MHD_Connection *conn, void **con_cls,
+void exchange_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                         enum MHD_RequestTerminationCode code);
 
 struct exchange *exchange_ref(struct exchange *ex);

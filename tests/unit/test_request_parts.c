@@ -51,8 +51,7 @@ static void test_names(void **state UNUSED)
                                       "\xff",
                                       "a\xc0\xafz",
                                       "\xed\xa0\x80",
-                                      "a\xe2\x80\xae"
-                                      "fdp",
+                                      "a\xe2\x80\xaexdp",
                                       "\xf4\x90\x80\x80",
                                       "\xe2\x82"};
     struct err err = ERR_INIT;
