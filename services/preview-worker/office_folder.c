@@ -146,9 +146,11 @@ int office_folder_make(struct office_folder *folder, struct err *err)
     }
     snprintf(folder->home, sizeof(folder->home), "%s/home", folder->root);
     snprintf(folder->tmp, sizeof(folder->tmp), "%s/tmp", folder->root);
+    /* One thread so far: NOLINTBEGIN(concurrency-mt-unsafe) */
     if (mkdir(folder->home, 0700) != 0 || mkdir(folder->tmp, 0700) != 0 ||
         setenv("HOME", folder->home, 1) != 0 || setenv("TMPDIR", folder->tmp, 1) != 0 ||
         setenv("SAL_LOK_OPTIONS", "unipoll", 1) != 0) {
+        /* NOLINTEND(concurrency-mt-unsafe) */
         return err_from_errno(err, errno, "preparing %s", folder->root);
     }
     return write_profile(folder->home, err);

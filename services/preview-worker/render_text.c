@@ -187,39 +187,57 @@ static int indent_line(struct buf *out, unsigned depth, struct err *err)
     return buf_append(out, spaces, 1 + min_size(2UL * depth, sizeof(spaces) - 2), err);
 }
 
+/* One character between two strings. */
+static int indent_token(struct buf *out, char c, unsigned *depth, struct err *err)
+{
+    const bool opens = c == '{' || c == '[';
+    const bool closes = c == '}' || c == ']';
+
+    if (c == ' ' || c == '\n' || c == '\t') {
+        return 0;
+    }
+    if (closes) {
+        *depth -= *depth > 0;
+        if (indent_line(out, *depth, err) != 0) {
+            return -1;
+        }
+    }
+    if (buf_append(out, &c, 1, err) != 0) {
+        return -1;
+    }
+    *depth += opens;
+    if (opens || c == ',') {
+        return indent_line(out, *depth, err);
+    }
+    return c == ':' ? buf_append(out, " ", 1, err) : 0;
+}
+
+/* Behind the string that begins at `at`. */
+static size_t string_end(const struct buf *text, size_t at)
+{
+    for (at++; at < text->len && text->data[at] != '"'; at++) {
+        at += text->data[at] == '\\';
+    }
+    return at < text->len ? at + 1 : text->len;
+}
+
 /* Line breaks and indentation between the tokens; the tokens stay as they are, so that no number
  * is written differently from the file. */
 static int indent_json(const struct buf *text, struct buf *out, struct err *err)
 {
     unsigned depth = 0;
-    bool quoted = false;
-    int rc = 0;
 
-    for (size_t i = 0; i < text->len && rc == 0; i++) {
-        const char c = text->data[i];
-        const bool space = c == ' ' || c == '\n' || c == '\t';
+    for (size_t i = 0; i < text->len;) {
+        const size_t end = text->data[i] == '"' ? string_end(text, i) : i + 1;
+        const int rc = text->data[i] == '"' ? buf_append(out, text->data + i, end - i, err)
+                                            : indent_token(out, text->data[i], &depth, err);
 
-        if (!quoted && space) {
-            continue;
+        if (rc != 0) {
+            return -1;
         }
-        if (!quoted && (c == '}' || c == ']')) {
-            depth -= depth > 0;
-            rc = indent_line(out, depth, err);
-        }
-        rc = rc != 0 ? rc : buf_append(out, &c, 1, err);
-        if (quoted && c == '\\' && i + 1 < text->len) {
-            i++;
-            rc = rc != 0 ? rc : buf_append(out, text->data + i, 1, err);
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (!quoted && (c == '{' || c == '[' || c == ',')) {
-            depth += c != ',';
-            rc = rc != 0 ? rc : indent_line(out, depth, err);
-        } else if (!quoted && c == ':') {
-            rc = rc != 0 ? rc : buf_append(out, " ", 1, err);
-        }
+        i = end;
     }
-    return rc;
+    return 0;
 }
 
 /* As it is, unless it was written for machines. */
