@@ -147,8 +147,11 @@ int config_parse_size(const char *text, int64_t *ret_bytes)
 
 static bool choice_ok(const char *choices, const char *text)
 {
-    size_t n = strlen(text);
+    size_t n = strcspn(text, "|");
 
+    if (text[n] != '\0') {
+        return false; /* two choices are none */
+    }
     for (const char *p = choices; p; p = strchr(p, '|'), p = p ? p + 1 : NULL) {
         if (strncmp(p, text, n) == 0 && (p[n] == '|' || p[n] == '\0') && n > 0) {
             return true;
@@ -240,8 +243,9 @@ static int read_text_file(const char *path, struct buf *ret_buf, struct err *err
             return -1;
         }
     }
+    int error = ferror(f) ? errno : 0; /* a folder opens, but does not read */
     fclose(f);
-    return 0;
+    return error ? err_from_errno(err, error, "%s", path) : 0;
 }
 
 static void set_from_secret_file(struct complaints *c, const struct option_table *table,

@@ -92,7 +92,10 @@ static struct series *find(const char *name, const char *labels, bool make)
     if (!make) {
         return NULL;
     }
-    if (n_series == cap_series && n_series < METRICS_SERIES_MAX) {
+    /* The count of what was dropped has a place of its own. */
+    bool room =
+        n_series < METRICS_SERIES_MAX - 1 || strcmp(name, "docfleet_series_dropped_total") == 0;
+    if (room && n_series == cap_series) {
         size_t cap = cap_series ? cap_series * 2 : 64;
         struct series *more = realloc(series, cap * sizeof(*series));
         if (more) {
@@ -100,7 +103,7 @@ static struct series *find(const char *name, const char *labels, bool make)
             cap_series = cap;
         }
     }
-    char *copy = n_series < cap_series ? strdup(labels) : NULL;
+    char *copy = room && n_series < cap_series ? strdup(labels) : NULL;
     if (!copy) {
         dropped++;
         return NULL;
