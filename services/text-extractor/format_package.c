@@ -91,6 +91,9 @@ static int odf_encrypted(struct package *pkg, struct err *err)
 
 int format_archive(struct package *pkg, struct text_out *out, struct err *err)
 {
+    if (package_count(pkg) == 0) {
+        return err_set(err, ERR_PERMANENT, "corrupt", "the archive is empty or damaged");
+    }
     for (size_t i = 0; i < package_count(pkg); i++) {
         const char *path = package_name(pkg, i);
         const char *slash = strrchr(path, '/');

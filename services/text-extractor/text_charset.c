@@ -212,7 +212,7 @@ static const char *by_histogram(const char *p, size_t len)
     for (unsigned c = 0x81; c <= 0xe9; c++) {
         letters += (c & 0x0f) >= 1 && (c & 0x0f) <= 9 ? count[c] : 0;
     }
-    if (count[0x40] * 20 > len && count[0x20] * 200 < len && letters * 2 > len) {
+    if (count[0x40] * 20 > len && count[0x20] * 200 < len && letters * 10 > len * 3) {
         return "ibm-500";
     }
     for (unsigned c = 0x80; c <= 0xff; c++) {

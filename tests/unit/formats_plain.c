@@ -36,6 +36,8 @@ static void test_detection(void **state)
         {"windows-1252",
          "Rechnung f\u00fcr das B\u00fcro: Gesamtbetrag 12,50 \u20ac, zahlbar bis "
          "M\u00e4rz. Gr\u00fc\u00dfe aus K\u00f6ln und \u201eD\u00fcsseldorf\u201c"},
+        {"ibm-500",
+         "Please pay the total amount of this invoice within thirty days after receipt."},
         {"windows-1251",
          "\u0421\u0447\u0435\u0442 \u043d\u0430 \u043e\u043f\u043b\u0430\u0442\u0443"
          " \u0437\u0430 \u0443\u0441\u043b\u0443\u0433\u0438 \u0441\u0432\u044f"
