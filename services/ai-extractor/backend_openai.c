@@ -87,7 +87,9 @@ static char *request_body(const struct session *session, const struct openai_gro
     json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content",
                                  system ? system : "", "role", "user", "content", user);
     char *text = NULL;
+    json_int_t seed = config->seed;
 
+    seed += session->job->options->attempt;
     if (system && repair) {
         (void)json_array_append_new(
             messages,
@@ -97,9 +99,8 @@ static char *request_body(const struct session *session, const struct openai_gro
                       repair));
     }
     json_t *body = json_pack("{s:s, s:o, s:i, s:I, s:b, s:I}", "model", session->self->model,
-                             "messages", messages, "temperature", 0, "seed",
-                             (json_int_t)(config->seed + session->job->options->attempt), "stream",
-                             0, config->old_max_tokens ? "max_tokens" : "max_completion_tokens",
+                             "messages", messages, "temperature", 0, "seed", seed, "stream", 0,
+                             config->old_max_tokens ? "max_tokens" : "max_completion_tokens",
                              (json_int_t)config->max_tokens);
     if (body && schema && system && add_format(body, config->mode, schema) == 0) {
         text = json_dumps(body, JSON_COMPACT);

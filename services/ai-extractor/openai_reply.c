@@ -336,8 +336,7 @@ static bool raw_of(const struct column *column, const json_t *value, char *ret, 
         return ret[0] != '\0';
     }
     const char *text = json_string_value(value);
-    (void)snprintf(ret, size, "%s", text ? text : "");
-    return ret[0] != '\0' && strlen(text) < size;
+    return text && text[0] && (size_t)snprintf(ret, size, "%s", text) < size;
 }
 
 static int small_int(const json_t *value)

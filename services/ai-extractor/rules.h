@@ -155,17 +155,17 @@ uint32_t run_end(const struct lpage *page, uint32_t first, uint32_t last);
 const char *word_text(const struct lpage *page, uint32_t word, size_t *ret_len);
 
 /* Right of and below a label. */
-int rules_label(const struct rules_target *target, const struct rules_page *page,
+int rules_label(const struct rules_target *target, const struct rules_page *rules,
                 const struct label_hit *hit, float weight, struct err *err) WARN_UNUSED;
 /* "Invoice no. 17 of 3 May 2024" at the top of a document. */
-int rules_title(const struct rules_target *target, const struct rules_page *page,
+int rules_title(const struct rules_target *target, const struct rules_page *rules,
                 struct err *err) WARN_UNUSED;
 /* The name under a heading such as "Seller" or "Bill to"; a company's name at the top. */
-int rules_party(const struct rules_target *target, const struct rules_page *page,
+int rules_party(const struct rules_target *target, const struct rules_page *rules,
                 struct err *err) WARN_UNUSED;
 /* Values that show their nature by their form: IBAN, VAT number, e-mail, currency, the only date.
  */
-int rules_pattern(const struct rules_target *target, const struct rules_page *page,
+int rules_pattern(const struct rules_target *target, const struct rules_page *rules,
                   struct err *err) WARN_UNUSED;
 
 /* Rows of one rows column. */

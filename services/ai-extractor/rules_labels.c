@@ -164,7 +164,9 @@ int labels_new(const struct columns *columns, struct labels *ret, struct err *er
         labels_done(&labels);
         return -1;
     }
-    qsort(labels.items, labels.n, sizeof(*labels.items), by_first);
+    if (labels.items) {
+        qsort(labels.items, labels.n, sizeof(*labels.items), by_first);
+    }
     *ret = labels;
     return 0;
 }
@@ -334,6 +336,26 @@ static int take_all(const struct labels *labels, const struct lpage *page,
     return 0;
 }
 
+/* The best label that begins at token i; n is 0 when there is none. */
+static struct label_hit best_at(const struct labels *labels, const struct lpage *page,
+                                const struct ltokens *tokens, size_t i, bool fuzzy)
+{
+    struct label_hit best = {.n = 0};
+
+    for (size_t k = fuzzy ? 0 : first_with(labels, tokens->items[i].key); k < labels->n; k++) {
+        const struct label *label = &labels->items[k];
+        if (!fuzzy && strcmp(label->tokens[0], tokens->items[i].key) != 0) {
+            break;
+        }
+        struct label_hit hit = {.label = label, .first = i};
+        hit.n = match_at(label, page, tokens, i, fuzzy, &hit.distance);
+        if (hit.n && better(&hit, &best)) {
+            best = hit;
+        }
+    }
+    return best;
+}
+
 int labels_find(const struct labels *labels, const struct lpage *page, const struct ltokens *tokens,
                 struct label_hit **ret_hits, size_t *ret_n, struct err *err)
 {
@@ -342,22 +364,11 @@ int labels_find(const struct labels *labels, const struct lpage *page, const str
 
     for (size_t i = 0; i < tokens->n;) {
         struct label_hit best = {.n = 0};
-        const bool begins = i == 0 || tokens->items[i - 1].last;
         bool fuzzy = false;
-        for (int pass = 0; pass < (scan ? 2 : 1) && best.n == 0 && begins; pass++) {
-            fuzzy = pass == 1;
-            for (size_t k = fuzzy ? 0 : first_with(labels, tokens->items[i].key); k < labels->n;
-                 k++) {
-                const struct label *label = &labels->items[k];
-                if (!fuzzy && strcmp(label->tokens[0], tokens->items[i].key) != 0) {
-                    break;
-                }
-                struct label_hit hit = {.label = label, .first = i};
-                hit.n = match_at(label, page, tokens, i, fuzzy, &hit.distance);
-                if (hit.n && better(&hit, &best)) {
-                    best = hit;
-                }
-            }
+        if (i == 0 || tokens->items[i - 1].last) {
+            best = best_at(labels, page, tokens, i, false);
+            fuzzy = best.n == 0 && scan;
+            best = fuzzy ? best_at(labels, page, tokens, i, true) : best;
         }
         if (best.n && take_all(labels, page, tokens, i, &best, fuzzy, &hits, err) < 0) {
             free(hits.items);

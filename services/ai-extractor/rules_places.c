@@ -335,7 +335,8 @@ static bool only_words(const struct lpage *page, uint32_t first, const struct lc
     size_t len;
     const char *text = word_text(page, first, &len);
 
-    return first == cell_last(cell) && !has_digit(text, len) && !memchr(text, '%', len);
+    return first == cell_last(cell) && !has_digit(text, len) && !memchr(text, '%', len) &&
+           text[len - 1] != ':';
 }
 
 static bool percent_label(const struct lpage *page, uint32_t first, uint32_t last)
@@ -348,6 +349,20 @@ static bool percent_label(const struct lpage *page, uint32_t first, uint32_t las
         }
     }
     return false;
+}
+
+/* The rest of the label's cell. 0: the search goes on outside of it. */
+static int try_behind(const struct rules_target *target, const struct rules_page *rules,
+                      uint32_t last, float prior, bool colon, struct err *err)
+{
+    const struct lpage *page = rules->page;
+    const struct lcell *cell = &page->cells[page->words[last].cell];
+    const struct place place = {rules, last + 1, cell_last(cell), prior * (colon ? 1 : 0.95F),
+                                false, colon};
+    const int found = place_propose(target, &place, err);
+    const bool on = target->column->type == COLUMN_MONEY && only_words(page, last + 1, cell);
+
+    return found == 0 && !on ? 1 : found;
 }
 
 int rules_label(const struct rules_target *target, const struct rules_page *rules,
@@ -367,10 +382,8 @@ int rules_label(const struct rules_target *target, const struct rules_page *rule
         return 0;
     }
     if (last < cell_last(cell)) {
-        struct place place = {rules, last + 1, cell_last(cell), prior, false, colon};
-        place.prior *= colon ? 1 : 0.95F;
-        const int behind = place_propose(target, &place, err);
-        if (behind != 0 || !sum || !only_words(page, last + 1, cell)) {
+        const int behind = try_behind(target, rules, last, prior, colon, err);
+        if (behind != 0) {
             return behind < 0 ? -1 : 0;
         }
     }

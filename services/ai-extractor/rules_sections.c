@@ -312,38 +312,46 @@ static bool name_ends(const struct lpage *page, uint32_t word, const struct lcel
     return word_key(page, word + 1, key, sizeof(key)) == 0;
 }
 
+/* The word in which a company's name ends with its legal form, or 0. */
+static uint32_t legal_end(const struct lpage *page, const struct lcell *cell)
+{
+    uint32_t found = 0;
+
+    for (uint32_t w = cell->first + 1; w < cell->first + cell->n && w < cell->first + 8; w++) {
+        char key[64];
+        (void)word_key(page, w, key, sizeof(key));
+        if (legal_form(key) && name_ends(page, w, cell)) {
+            found = w;
+        }
+    }
+    return found;
+}
+
 /* A company's name at the top of the first page: up to its legal form. */
 static int company_name(const struct rules_target *target, const struct rules_page *rules,
                         struct err *err)
 {
     const struct lpage *page = rules->page;
     const size_t top = min_size(page->n_cells, 30);
-    size_t best = 0;
-    uint32_t best_last = 0;
+    const struct lcell *best = NULL;
 
     for (size_t i = 0; i < top && page->cells[i].line < 14; i++) {
         const struct lcell *cell = &page->cells[i];
-        if (rules->buyer_cell[i] || cell_has_colon(page, cell)) {
+        if (rules->buyer_cell[i] || cell_has_colon(page, cell) || !legal_end(page, cell)) {
             continue;
         }
-        for (uint32_t w = cell->first + 1; w < cell->first + cell->n && w < cell->first + 8; w++) {
-            char key[64];
-            (void)word_key(page, w, key, sizeof(key));
-            if (legal_form(key) && name_ends(page, w, cell)) {
-                best = best_last && best != i ? SIZE_MAX : i; /* two companies: which is it? */
-                best_last = best_last && best == SIZE_MAX ? best_last : w;
-            }
+        if (best) {
+            return 0; /* two companies: which is it? */
         }
-        if (best == SIZE_MAX) {
-            return 0;
-        }
+        best = cell;
     }
-    if (!best_last) {
+    if (!best) {
         return 0;
     }
-    const struct place place = {rules, page->cells[best].first, best_last, 0.75F, true, true};
-    return run_end(page, place.first, best_last) == best_last
-               ? place_words(target, &place, place.first, best_last, place.prior, err)
+    const uint32_t last = legal_end(page, best);
+    const struct place place = {rules, best->first, last, 0.75F, true, true};
+    return run_end(page, best->first, last) == last
+               ? place_words(target, &place, best->first, last, place.prior, err)
                : 0;
 }
 
