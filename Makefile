@@ -88,9 +88,9 @@ $(LIBCOMMON): $(LIBCOMMON_OBJS)
 	@echo "AR   $@"
 	$(Q)t=$@.$$$$; rm -f $$t; $(AR) rcs $$t $^ && mv $$t $@
 
-# A change of flags rebuilds; the stamp is touched only when they differ.
+# A change of flags rebuilds, except of -Werror; the stamp is touched only when they differ.
 $(B)/flags.stamp: FORCE
-	@mkdir -p $(@D); f='$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))'; \
+	@mkdir -p $(@D); f='$(subst ','\'',$(CC) $(filter-out -Werror,$(ALL_CFLAGS)) $(ALL_LDFLAGS))'; \
 	[ "$$(cat $@ 2>/dev/null)" = "$$f" ] || { printf '%s\n' "$$f" >$@.$$$$ && mv $@.$$$$ $@; }
 FORCE:
 

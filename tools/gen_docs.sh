@@ -19,5 +19,7 @@ for name in ingest-gateway dispatcher text-extractor ocr-fallback ai-extractor p
     thumbnail-worker cleaner docfleetctl; do
     [ -x "$bin/$name" ] || continue
     echo
-    env -i PATH="$PATH" "$bin/$name" --print-docs | sed '${/^$/d}'
+    # a bar inside a cell would end it: (a|b) becomes (a, b)
+    env -i PATH="$PATH" "$bin/$name" --print-docs |
+        sed -E -e '${/^$/d}' -e ':a; s/(\([a-z0-9, _-]+)\|([a-z0-9][^)]*\))/\1, \2/; ta'
 done
