@@ -499,29 +499,6 @@ static double completeness(const struct columns *columns, const json_t *values)
     return wanted[k] ? (double)filled[k] / (double)wanted[k] : 0;
 }
 
-bool job_wants(const struct backend_job *job, size_t column)
-{
-    const bool rows = job->columns->items[column].type == COLUMN_ROWS;
-
-    switch (job->options->part) {
-    case EXTRACT_ALL:
-        return true;
-    case EXTRACT_SCALARS:
-        return !rows;
-    case EXTRACT_ROWS:
-        return rows && column == job->options->rows_column;
-    }
-    return false;
-}
-
-bool job_sees(const struct backend_job *job, int page)
-{
-    const struct extract_options *options = job->options;
-
-    return (options->first_page == 0 || page >= options->first_page) &&
-           (options->last_page == 0 || page <= options->last_page);
-}
-
 static struct locale_hint learn(const struct doctext *doc)
 {
     struct locale_votes votes = {.dmy = 0};

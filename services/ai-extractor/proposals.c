@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Lists of candidates: bounded per column, the weakest gives way.
+ * Lists of candidates: bounded per column, the weakest gives way. And what a call is asked for.
  */
 #include "services/ai-extractor/backend.h"
 
@@ -93,4 +93,27 @@ struct candidate *proposals_add_row(struct proposals *proposals, size_t column)
     memset(row, 0, items->n * sizeof(*row));
     rows->n_rows++;
     return row;
+}
+
+bool job_wants(const struct backend_job *job, size_t column)
+{
+    const bool rows = job->columns->items[column].type == COLUMN_ROWS;
+
+    switch (job->options->part) {
+    case EXTRACT_ALL:
+        return true;
+    case EXTRACT_SCALARS:
+        return !rows;
+    case EXTRACT_ROWS:
+        return rows && column == job->options->rows_column;
+    }
+    return false;
+}
+
+bool job_sees(const struct backend_job *job, int page)
+{
+    const struct extract_options *options = job->options;
+
+    return (options->first_page == 0 || page >= options->first_page) &&
+           (options->last_page == 0 || page <= options->last_page);
 }
