@@ -209,10 +209,12 @@ static const char *by_histogram(const char *p, size_t len)
     for (size_t i = 0; i < len; i++) {
         count[(unsigned char)p[i]]++;
     }
-    for (unsigned c = 0x81; c <= 0xe9; c++) {
-        letters += (c & 0x0f) >= 1 && (c & 0x0f) <= 9 ? count[c] : 0;
+    /* a to i, j to r and s to z of EBCDIC, of which e must be frequent; its blank is 0x40. */
+    for (unsigned c = 0x81; c <= 0xa9; c++) {
+        letters += (c & 0x0f) >= 1 && (c & 0x0f) <= 9 && c != 0xa1 ? count[c] : 0;
     }
-    if (count[0x40] * 20 > len && count[0x20] * 200 < len && letters * 10 > len * 3) {
+    if (count[0x40] * 20 > len && count[0x20] * 200 < len && letters * 10 > len * 3 &&
+        count[0x85] * 30 > len) {
         return "ibm-500";
     }
     for (unsigned c = 0x80; c <= 0xff; c++) {
