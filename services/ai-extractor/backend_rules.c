@@ -22,6 +22,21 @@ uint32_t hit_last_word(const struct rules_page *page, const struct label_hit *hi
     return page->tokens.items[hit->first + hit->n - 1].word;
 }
 
+/* Hits come in reading order, so those of a line are neighbours. */
+static void index_lines(struct rules_page *rules)
+{
+    const struct lpage *page = rules->page;
+    size_t at = 0;
+
+    for (uint32_t line = 0; line <= page->n_lines; line++) {
+        while (at < rules->n_hits &&
+               page->cells[page->words[hit_first_word(rules, &rules->hits[at])].cell].line < line) {
+            at++;
+        }
+        rules->line_hits[line] = at;
+    }
+}
+
 static unsigned header_bit(enum concept meaning)
 {
     switch ((int)meaning) {
@@ -77,11 +92,11 @@ static void mark_buyer(struct rules_page *rules)
         const uint32_t cell = page->words[hit_first_word(rules, &rules->hits[i])].cell;
         const struct lcell *head = &page->cells[cell];
         rules->buyer_cell[cell] = true;
-        for (size_t k = cell + 1; k < page->n_cells; k++) {
+        for (size_t k = cell + 1; k < page->n_cells && page->cells[k].line <= head->line + 14;
+             k++) {
             const struct lcell *below = &page->cells[k];
-            const bool near = below->line <= head->line + 14 &&
-                              below->x0 < head->x1 + 20 * page->char_w &&
-                              below->x1 > head->x0 - 2 * page->char_w;
+            const bool near =
+                below->x0 < head->x1 + 20 * page->char_w && below->x1 > head->x0 - 2 * page->char_w;
             rules->buyer_cell[k] |= near;
         }
     }
@@ -111,13 +126,15 @@ int rules_page_new(const struct labels *labels, const struct lpage *page, struct
         rules_page_done(&rules);
         return -1;
     }
+    rules.line_hits = calloc(page->n_lines + 1, sizeof(*rules.line_hits));
     rules.labelled = calloc(page->n_words + 1, sizeof(bool));
     rules.header_line = calloc(page->n_lines + 1, sizeof(bool));
     rules.buyer_cell = calloc(page->n_cells + 1, sizeof(bool));
-    if (!rules.labelled || !rules.header_line || !rules.buyer_cell) {
+    if (!rules.line_hits || !rules.labelled || !rules.header_line || !rules.buyer_cell) {
         rules_page_done(&rules);
         return err_nomem(err);
     }
+    index_lines(&rules);
     mark_headers(&rules);
     mark_buyer(&rules);
     *ret = rules;
@@ -128,6 +145,7 @@ void rules_page_done(struct rules_page *page)
 {
     tokens_done(&page->tokens);
     free(page->hits);
+    free(page->line_hits);
     free(page->labelled);
     free(page->header_line);
     free(page->buyer_cell);

@@ -16,9 +16,11 @@ const struct option_def ai_option_defs[] = {
     {"AI_MODEL", OPTION_STRING, OPT(model), "", 0, 0, NULL, "model name sent to the service"},
     {"AI_KEY", OPTION_SECRET, OPT(key), "", 0, 0, NULL, "bearer key of the service"},
     {"AI_SCHEMA_MODE", OPTION_ENUM, OPT(schema_mode), "json_schema", 0, 0,
-     "json_schema|json_object_schema|json_object|tool", "how the service is told the answer's form"},
+     "json_schema|json_object_schema|json_object|tool",
+     "how the service is told the answer's form"},
     {"AI_MAX_TOKENS_FIELD", OPTION_ENUM, OPT(max_tokens_field), "max_completion_tokens", 0, 0,
-     "max_completion_tokens|max_tokens", "name of the limit in requests; older services know the second"},
+     "max_completion_tokens|max_tokens",
+     "name of the limit in requests; older services know the second"},
     {"AI_TIMEOUT", OPTION_DURATION, OPT(timeout_ms), "120s", 1000, 600000, NULL,
      "time for one answer"},
 };

@@ -109,6 +109,7 @@ struct rules_page {
     struct ltokens tokens;
     struct label_hit *hits;
     size_t n_hits;
+    size_t *line_hits; /* per line, and one more: where its hits begin */
     bool *labelled;    /* per word: part of a label */
     bool *header_line; /* per line: heads a table of items */
     bool *buyer_cell;  /* per cell: stands under a heading for the buyer */

@@ -36,19 +36,12 @@ static int hit_item(const struct table *table, const struct label_hit *hit)
     return -1;
 }
 
-uint32_t hit_line(const struct table *table, const struct label_hit *hit)
-{
-    const struct lpage *page = table->rules->page;
-
-    return page->cells[page->words[hit_first_word(table->rules, hit)].cell].line;
-}
-
 static void name_items(const struct table *table, uint32_t line, bool *named)
 {
-    for (size_t i = 0; i < table->rules->n_hits; i++) {
-        const int item = hit_line(table, &table->rules->hits[i]) == line
-                             ? hit_item(table, &table->rules->hits[i])
-                             : -1;
+    const size_t *hits = table->rules->line_hits;
+
+    for (size_t i = hits[line]; i < hits[line + 1]; i++) {
+        const int item = hit_item(table, &table->rules->hits[i]);
         if (item >= 0) {
             named[item] = true;
         }
@@ -114,10 +107,9 @@ static bool has_item(const struct table *table, int item)
 
 static bool named_later(const struct table *table, size_t hit, uint32_t line, int item)
 {
-    for (size_t i = hit + 1; i < table->rules->n_hits; i++) {
+    for (size_t i = hit + 1; i < table->rules->line_hits[line + 1]; i++) {
         const struct label_hit *other = &table->rules->hits[i];
-        if (other->first != table->rules->hits[hit].first && hit_line(table, other) == line &&
-            hit_item(table, other) == item) {
+        if (other->first != table->rules->hits[hit].first && hit_item(table, other) == item) {
             return true;
         }
     }
@@ -138,9 +130,9 @@ static void add_line_items(struct table *table, uint32_t line, bool second)
 {
     const struct lpage *page = table->rules->page;
 
-    for (size_t i = 0; i < table->rules->n_hits; i++) {
+    for (size_t i = table->rules->line_hits[line]; i < table->rules->line_hits[line + 1]; i++) {
         const struct label_hit *hit = &table->rules->hits[i];
-        const int item = hit_line(table, hit) == line ? hit_item(table, hit) : -1;
+        const int item = hit_item(table, hit);
         if (item >= 0 && table->meanings[item] == CONCEPT_LINE_TOTAL &&
             named_later(table, i, line, item)) {
             continue; /* "Amount ... Price Total": the last one is the line's total */

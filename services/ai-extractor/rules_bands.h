@@ -45,4 +45,3 @@ void bands_read(struct table *table, uint32_t line);
 /* Gives a line's words to the items they stand under; below: a line of text under a row, for which
  * second lines of headings count. False for a sentence across the table. */
 bool bands_assign(const struct table *table, uint32_t line, bool below, struct span *spans);
-uint32_t hit_line(const struct table *table, const struct label_hit *hit);

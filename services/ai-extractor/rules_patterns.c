@@ -86,11 +86,10 @@ static int label_before(const struct rules_page *rules, uint32_t word, enum conc
     const uint32_t line = cell->line;
     int found = 0;
 
-    for (size_t i = 0; i < rules->n_hits; i++) {
+    for (size_t i = rules->line_hits[line]; i < rules->line_hits[line + 1]; i++) {
         const uint32_t last = hit_last_word(rules, &rules->hits[i]);
         const uint32_t hit_cell = page->words[last].cell;
-        if (last >= word || page->cells[hit_cell].line != line ||
-            page->words[word].cell - hit_cell > 2) {
+        if (last >= word || page->words[word].cell - hit_cell > 2) {
             continue;
         }
         const enum concept said = rules->hits[i].label->meaning;

@@ -282,12 +282,11 @@ static bool ends_table(const struct table *table, uint32_t line)
     const struct lpage *page = table->rules->page;
     const struct lline *cells = &page->lines[line];
 
-    for (size_t i = 0; i < table->rules->n_hits; i++) {
+    for (size_t i = table->rules->line_hits[line]; i < table->rules->line_hits[line + 1]; i++) {
         const struct label_hit *hit = &table->rules->hits[i];
         const uint32_t word = hit_first_word(table->rules, hit);
         const uint32_t cell = page->words[word].cell;
-        if (hit_line(table, hit) != line || page->cells[cell].first != word ||
-            !says_totals(hit->label->meaning)) {
+        if (page->cells[cell].first != word || !says_totals(hit->label->meaning)) {
             continue;
         }
         if (hit->label->meaning == CONCEPT_TERMS) {

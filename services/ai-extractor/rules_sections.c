@@ -74,7 +74,9 @@ static uint32_t date_word(const struct lpage *page, uint32_t word, uint32_t last
 /* Whether the word belongs to a label of something else than the document's number. */
 static bool other_label(const struct rules_page *rules, uint32_t word)
 {
-    for (size_t i = 0; i < rules->n_hits; i++) {
+    const uint32_t line = rules->page->cells[rules->page->words[word].cell].line;
+
+    for (size_t i = rules->line_hits[line]; i < rules->line_hits[line + 1]; i++) {
         const struct label_hit *hit = &rules->hits[i];
         if (hit_first_word(rules, hit) <= word && word <= hit_last_word(rules, hit) &&
             hit->label->column < 0) {

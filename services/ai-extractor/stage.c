@@ -52,10 +52,10 @@ static json_t *flat_rows(const json_t *rows)
     {
         json_array_foreach(array, i, row)
         {
-            json_array_append_new(
-                list, json_pack("{s:s, s:i, s:O, s:O}", "columnId", column, "rowNo", (int)i + 1,
-                                "values", json_object_get(row, "values"), "cells",
-                                json_object_get(row, "cells")));
+            json_array_append_new(list,
+                                  json_pack("{s:s, s:i, s:O, s:O}", "columnId", column, "rowNo",
+                                            (int)i + 1, "values", json_object_get(row, "values"),
+                                            "cells", json_object_get(row, "cells")));
         }
     }
     return list;
@@ -67,12 +67,11 @@ static int write_record(struct job *job, int schema_version, const struct extrac
     char record_id[UUID_TEXT];
 
     uuid_v7(record_id);
-    json_t *record =
-        json_pack("{s:s, s:i, s:i, s:s, s:O, s:O, s:b, s:f, s:o}", "recordId", record_id,
-                  "schemaVersion", schema_version, "docNo", 0, "backend", result->backend, "values",
-                  result->values, "cells", result->cells, "needsReview",
-                  result->needs_review ? 1 : 0, "completeness", result->completeness, "rows",
-                  flat_rows(result->rows));
+    json_t *record = json_pack("{s:s, s:i, s:i, s:s, s:O, s:O, s:b, s:f, s:o}", "recordId",
+                               record_id, "schemaVersion", schema_version, "docNo", 0, "backend",
+                               result->backend, "values", result->values, "cells", result->cells,
+                               "needsReview", result->needs_review ? 1 : 0, "completeness",
+                               result->completeness, "rows", flat_rows(result->rows));
     if (!record) {
         return err_nomem(err);
     }
