@@ -54,9 +54,10 @@ struct bus_record {
 /* Called from bus_poll when partitions come and go; drop unclaimed work of the lost ones. */
 typedef void (*bus_rebalance_fn)(void *arg, bool assigned, const int32_t *partitions, size_t n);
 
+/* session_ms: silence after which the broker gives the partitions of a dead member away. */
 int bus_consumer_open(const char *brokers, const char *group, const char *topic,
-                      const char *client_id, bus_rebalance_fn on_rebalance, void *arg,
-                      struct bus_consumer **ret, struct err *err) WARN_UNUSED;
+                      const char *client_id, int64_t session_ms, bus_rebalance_fn on_rebalance,
+                      void *arg, struct bus_consumer **ret, struct err *err) WARN_UNUSED;
 /* Leaves the group after committing what was stored. Takes NULL. */
 void bus_consumer_free(struct bus_consumer *consumer);
 /* 1: *ret holds a record (free with bus_record_done); 0: nothing within timeout_ms; -1: error

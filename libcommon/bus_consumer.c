@@ -58,8 +58,12 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
 }
 
 static int base_conf(rd_kafka_conf_t *conf, const char *brokers, const char *group,
-                     const char *client_id, struct err *err)
+                     const char *client_id, int64_t session_ms, struct err *err)
 {
+    char session[24], beat[24];
+
+    snprintf(session, sizeof(session), "%lld", (long long)session_ms);
+    snprintf(beat, sizeof(beat), "%lld", (long long)session_ms / 4);
     rd_kafka_conf_set_log_cb(conf, bus_quiet);
     return bus_conf_set(conf, "bootstrap.servers", brokers, err) < 0 ||
                    bus_conf_set(conf, "client.id", client_id, err) < 0 ||
@@ -67,7 +71,8 @@ static int base_conf(rd_kafka_conf_t *conf, const char *brokers, const char *gro
                    bus_conf_set(conf, "enable.auto.commit", "false", err) < 0 ||
                    bus_conf_set(conf, "enable.auto.offset.store", "false", err) < 0 ||
                    bus_conf_set(conf, "partition.assignment.strategy", "range", err) < 0 ||
-                   bus_conf_set(conf, "session.timeout.ms", "45000", err) < 0 ||
+                   bus_conf_set(conf, "session.timeout.ms", session, err) < 0 ||
+                   bus_conf_set(conf, "heartbeat.interval.ms", beat, err) < 0 ||
                    bus_conf_set(conf, "max.poll.interval.ms", "300000", err) < 0 ||
                    bus_conf_set(conf, "fetch.wait.max.ms", "500", err) < 0 ||
                    bus_conf_set(conf, "fetch.error.backoff.ms", "200", err) < 0 ||
@@ -108,13 +113,13 @@ static int consumer_start(struct bus_consumer *consumer, rd_kafka_conf_t *conf, 
 }
 
 int bus_consumer_open(const char *brokers, const char *group, const char *topic,
-                      const char *client_id, bus_rebalance_fn rebalance, void *arg,
-                      struct bus_consumer **ret, struct err *err)
+                      const char *client_id, int64_t session_ms, bus_rebalance_fn rebalance,
+                      void *arg, struct bus_consumer **ret, struct err *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct bus_consumer *consumer = consumer_alloc(topic);
 
-    if (!consumer || base_conf(conf, brokers, group, client_id, err) < 0) {
+    if (!consumer || base_conf(conf, brokers, group, client_id, session_ms, err) < 0) {
         rd_kafka_conf_destroy(conf);
         bus_consumer_free(consumer);
         return consumer ? -1 : err_nomem(err);
@@ -172,7 +177,7 @@ int bus_tail_open(const char *brokers, const char *topic, const char *client_id,
     struct bus_consumer *consumer = consumer_alloc(topic);
 
     /* The library wants a group name even where no group is joined. */
-    if (!consumer || base_conf(conf, brokers, "docfleet.tail", client_id, err) < 0 ||
+    if (!consumer || base_conf(conf, brokers, "docfleet.tail", client_id, 45000, err) < 0 ||
         bus_conf_set(conf, "fetch.wait.max.ms", "100", err) < 0) {
         rd_kafka_conf_destroy(conf);
         bus_consumer_free(consumer);

@@ -48,7 +48,7 @@ def upload(fleet, fixture_path, names):
     client = fleet.client()
     dataset = client.dataset()
     answer = client.upload(dataset, [fixture_path(n) for n in names])
-    return client, dataset, [f["id"] for f in answer.json()["files"] if "id" in f]
+    return client, dataset, [f["id"] for f in answer["files"] if "id" in f]
 
 
 @pytest.mark.parametrize("service,point", POINTS, ids=lambda v: v)
