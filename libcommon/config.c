@@ -42,6 +42,7 @@ static const char *const known_names[] = {
     "EVENT_DAYS",
     "IDLE_TIMEOUT",
     "KAFKA_BROKERS",
+    "KAFKA_SESSION_TIMEOUT",
     "LEASE",
     "LISTEN",
     "LOG_LEVEL",

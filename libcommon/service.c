@@ -28,6 +28,8 @@ const struct option_def core_option_defs[] = {
      "Postgres without a pooler, for LISTEN, locks and migrations; empty: DATABASE_URL"},
     {"KAFKA_BROKERS", OPTION_STRING, CORE(kafka_brokers), "127.0.0.1:19092", 0, 0, NULL,
      "bootstrap brokers, host:port, comma separated"},
+    {"KAFKA_SESSION_TIMEOUT", OPTION_DURATION, CORE(kafka_session_ms), "10s", 6000, 300000, NULL,
+     "silence after which Kafka gives the partitions of a lost worker to others"},
     {"STORE_DRIVER", OPTION_ENUM, CORE(store_driver), "s3", 0, 0, "s3|libs3",
      "object store driver: own Signature V4, or libs3 (Signature V2)"},
     {"S3_ENDPOINT", OPTION_STRING, CORE(s3_endpoint), "http://127.0.0.1:17070", 0, 0, NULL,

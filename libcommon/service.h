@@ -18,6 +18,7 @@ struct core_options {
     char *database_url;
     char *database_direct_url; /* "" : the same */
     char *kafka_brokers;
+    int64_t kafka_session_ms;
     char *store_driver;
     char *s3_endpoint;
     char *s3_public_endpoint; /* "" : the same */

@@ -398,7 +398,8 @@ static int open_worker(struct worker *worker, struct err *err)
     }
     snprintf(group, sizeof(group), "docfleet.%s", stage_name((int)stage->id));
     return bus_consumer_open(worker->service.core.kafka_brokers, group, stage_topic((int)stage->id),
-                             worker->service.id, on_rebalance, worker, &worker->consumer, err);
+                             worker->service.id, worker->service.core.kafka_session_ms,
+                             on_rebalance, worker, &worker->consumer, err);
 }
 
 int stage_main(int argc, char **argv, const struct stage *stage)

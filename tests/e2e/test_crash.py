@@ -11,7 +11,7 @@ import pytest
 from lib import invariants, rig
 
 FAST = {"DOCFLEET_LEASE": "2s", "DOCFLEET_DISPATCH_TIMEOUT": "2s", "DOCFLEET_SWEEP_INTERVAL": "200ms",
-        "DOCFLEET_SECOND_PASS": "500ms"}
+        "DOCFLEET_SECOND_PASS": "500ms", "DOCFLEET_KAFKA_SESSION_TIMEOUT": "6s"}
 DOCUMENTS = ["tiny.txt", "mixed.pdf", "small.png", "letter.odt"]
 
 POINTS = [
