@@ -136,6 +136,7 @@ static int take_page(struct page_read *page, const struct frame *frame, struct e
     page->len = frame->len;
     page->engine = "tesseract";
     page->confidence = real_of(frame->meta, "confidence", -1);
+    page->blank = json_is_true(json_object_get(frame->meta, "blank"));
     page->width = real_of(frame->meta, "width", 0);
     page->height = real_of(frame->meta, "height", 0);
     return 0;
@@ -262,10 +263,18 @@ static int run_tesseract(struct job *job, struct unit_read *unit, struct err *er
 
 /* --- textract --------------------------------------------------------------------------------- */
 
-static bool wants_textract(const struct page_read *page)
+/* A document's page with marks on it that are no words to tesseract may be handwriting; a picture
+ * like that is most likely just a picture, and not worth a call. */
+static bool wants_textract(const struct unit_read *unit, const struct page_read *page)
 {
-    return !page->engine || (strcmp(page->engine, "tesseract") == 0 && page->confidence >= 0 &&
-                             page->confidence * 100 < (double)ocr_options.min_confidence);
+    if (!page->engine) {
+        return true;
+    }
+    if (strcmp(page->engine, "tesseract") != 0 || page->blank) {
+        return false;
+    }
+    return page->confidence < 0 ? unit->kind == FILE_PDF
+                                : page->confidence * 100 < (double)ocr_options.min_confidence;
 }
 
 /* Puts Textract's reading in place of another unless that one is surer. A page on which Textract
@@ -378,7 +387,7 @@ static int run_detect(struct job *job, struct textract *textract, struct unit_re
     for (size_t i = 0; i < unit->n; i++) {
         struct page_read *page = &unit->pages[i];
         struct err why = ERR_INIT;
-        if (!wants_textract(page) || detect_page(job, textract, unit, page, &why) == 0) {
+        if (!wants_textract(unit, page) || detect_page(job, textract, unit, page, &why) == 0) {
             continue;
         }
         if (give_up_waiting(job, unit, &why)) {
@@ -407,7 +416,7 @@ static int start_job(struct job *job, struct textract *textract, struct unit_rea
     size_t n = 0;
 
     for (size_t i = 0; i < unit->n; i++) {
-        if (wants_textract(&unit->pages[i])) {
+        if (wants_textract(unit, &unit->pages[i])) {
             pages[n++] = unit->pages[i].page;
         }
     }

@@ -16,6 +16,7 @@ struct page_read {
     int page;
     const char *engine;   /* tesseract, textract; NULL: not read */
     double confidence;    /* < 0: none, as there are no words */
+    bool blank;           /* there is nothing on it to read */
     double width, height; /* points */
     int64_t native_chars; /* of the text the PDF itself has for the page */
     char *text;           /* malloc'd, may be NULL when empty */

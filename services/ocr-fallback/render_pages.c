@@ -104,7 +104,8 @@ int bitmap_jpeg(const struct bitmap *bitmap, void **ret_data, size_t *ret_len, s
         return err_from_vips(err, "the page");
     }
     image->Type = VIPS_INTERPRETATION_B_W;
-    if (vips_jpegsave_buffer(image, ret_data, ret_len, "Q", JPEG_QUALITY, NULL) != 0) {
+    if (vips_jpegsave_buffer(image, ret_data, ret_len, "Q", JPEG_QUALITY, "strip", TRUE, NULL) !=
+        0) {
         return err_from_vips(err, "the page as JPEG");
     }
     return 0;

@@ -139,14 +139,15 @@ static int try_harder(struct reader *reader, int number, int turn, struct ocr_pa
 
 /* *best stays usable on error; *drawn is the page as first seen. */
 static int read_page(struct reader *reader, int number, struct bitmap *drawn, struct ocr_page *best,
-                     struct err *err)
+                     bool *ret_blank, struct err *err)
 {
     int turn = 0;
 
     if (pages_draw(reader->pages, number, FIRST_DPI, drawn, err) < 0) {
         return -1;
     }
-    if (bitmap_blank(drawn)) {
+    *ret_blank = bitmap_blank(drawn);
+    if (*ret_blank) {
         return 0;
     }
     if (tesseract_read(drawn, READ_LAYOUT, 0, best, err) < 0) {
@@ -162,12 +163,13 @@ static int read_page(struct reader *reader, int number, struct bitmap *drawn, st
 }
 
 static int write_page(struct jail_unit *unit, int number, const struct bitmap *drawn,
-                      const struct ocr_page *page, struct err *err)
+                      const struct ocr_page *page, bool blank, struct err *err)
 {
     CLEANUP(buf_done) struct buf line = {0};
     double confidence = ocr_page_confidence(page);
-    json_t *meta = json_pack("{s:i,s:f,s:f,s:s}", "page", number, "width", drawn->page_width,
-                             "height", drawn->page_height, "engine", "tesseract");
+    json_t *meta =
+        json_pack("{s:b,s:i,s:f,s:f,s:s}", "blank", blank, "page", number, "width",
+                  drawn->page_width, "height", drawn->page_height, "engine", "tesseract");
 
     if (!meta ||
         (confidence >= 0 && json_object_set_new(meta, "confidence", json_real(confidence)) < 0)) {
@@ -202,12 +204,13 @@ static int ocr_one(struct jail_unit *unit, struct reader *reader, int number, st
     CLEANUP(bitmap_done) struct bitmap drawn = {0};
     CLEANUP(ocr_page_done) struct ocr_page page;
     struct err why = ERR_INIT;
+    bool blank = false;
 
     ocr_page_init(&page);
-    if (read_page(reader, number, &drawn, &page, &why) < 0 && page.n_words == 0) {
+    if (read_page(reader, number, &drawn, &page, &blank, &why) < 0 && page.n_words == 0) {
         return write_lost(unit, number, &why, err);
     }
-    return write_page(unit, number, &drawn, &page, err);
+    return write_page(unit, number, &drawn, &page, blank, err);
 }
 
 static int op_ocr(struct jail_unit *unit, struct err *err)
