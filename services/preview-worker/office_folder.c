@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -55,7 +56,29 @@ void office_folder_remove(const struct office_folder *folder)
     }
 }
 
-/* A folder's name holds the pid of its process. */
+/* A living process holds a lock on its folder, above the descriptors that children keep. */
+#define LOCK_FD_BASE 600
+
+/* A descriptor that holds the lock, or -1: somebody else has it, or there is no such folder. */
+static int lock_folder(const char *root)
+{
+    CLEANUP(fd_cleanup) int fd = open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        return -1;
+    }
+    return fcntl(fd, F_DUPFD_CLOEXEC, LOCK_FD_BASE);
+}
+
+/* The number in a folder's name is that of no process we can see. */
+static bool is_orphan(const char *name)
+{
+    char *end = NULL;
+    const long pid = strtol(name + strlen(PREFIX), &end, 10);
+
+    return pid > 1 && end && *end == '-' && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
 static void remove_stale(const char *parent)
 {
     DIR *dir = opendir(parent);
@@ -63,16 +86,15 @@ static void remove_stale(const char *parent)
 
     while (dir && (entry = readdir(dir))) {
         struct office_folder folder = {0};
-        char *end = NULL;
 
-        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0) {
+        if (strncmp(entry->d_name, PREFIX, strlen(PREFIX)) != 0 || !is_orphan(entry->d_name) ||
+            snprintf(folder.root, sizeof(folder.root), "%s/%s", parent, entry->d_name) >=
+                (int)sizeof(folder.root)) {
             continue;
         }
-        const long pid = strtol(entry->d_name + strlen(PREFIX), &end, 10);
+        CLEANUP(fd_cleanup) int lock = lock_folder(folder.root);
 
-        if (pid > 1 && end && *end == '-' && kill((pid_t)pid, 0) != 0 && errno == ESRCH &&
-            snprintf(folder.root, sizeof(folder.root), "%s/%s", parent, entry->d_name) <
-                (int)sizeof(folder.root)) {
+        if (lock >= 0) {
             office_folder_remove(&folder);
         }
     }
@@ -143,6 +165,9 @@ int office_folder_make(struct office_folder *folder, struct err *err)
 
         folder->root[0] = '\0';
         return err_from_errno(err, errnum, "making a folder in %s", parent);
+    }
+    if (lock_folder(folder->root) < 0) { /* held until this process ends */
+        return err_from_errno(err, errno, "locking %s", folder->root);
     }
     snprintf(folder->home, sizeof(folder->home), "%s/home", folder->root);
     snprintf(folder->tmp, sizeof(folder->tmp), "%s/tmp", folder->root);
