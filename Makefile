@@ -125,7 +125,10 @@ $(1): $(B)/$(2)/$(1)
 -include $$($(1)_OBJS:.o=.d)
 endef
 $(foreach p,$(ALL_PROGRAMS),$(eval $(call program_rules,$(p),bin)))
-BINARIES := $(ALL_PROGRAMS:%=$(B)/bin/%)
+# A program of the tests lies in the same folder, but `make up` does without it.
+SERVICE_PROGRAMS := $(foreach p,$(ALL_PROGRAMS),$(if $(filter services/%,$($(p)_DIR)),$(p)))
+BINARIES := $(SERVICE_PROGRAMS:%=$(B)/bin/%)
+TEST_BINARIES := $(patsubst %,$(B)/bin/%,$(filter-out $(SERVICE_PROGRAMS),$(ALL_PROGRAMS)))
 -include $(LIBCOMMON_OBJS:.o=.d)
 
 # --- unit tests: tests/unit/test_x.c, packages and sources named in its first lines ---------------
@@ -157,9 +160,10 @@ endif
 $(UNIT_BINARIES): | $(PROBE_BINARIES)
 
 # --- targets -------------------------------------------------------------------------------------
-.PHONY: all libcommon binaries unit-binaries console help clean FORCE
+.PHONY: all libcommon binaries test-programs unit-binaries console help clean FORCE
 all: binaries ## build every program of this variant
 binaries: $(LIBCOMMON) $(BINARIES)
+test-programs: $(TEST_BINARIES) ## build the programs of tests/*/build.mk
 libcommon: $(LIBCOMMON)
 unit-binaries: $(UNIT_BINARIES) $(PROBE_BINARIES)
 print-unit-binaries:

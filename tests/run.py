@@ -216,7 +216,7 @@ def main():
     background = concurrent.futures.ThreadPoolExecutor(1)
     prepared = background.submit(prepare) if folders else None
     if folders:
-        goals.append(("release", ["all"]))
+        goals.append(("release", ["all", "test-programs"]))
         goals.append(("faults", ["FAULTS=1", "all"]))
     if "unit" in what or "service" in what:
         goals.append(("asan", ["VARIANT=asan", "unit-binaries"]))
