@@ -39,7 +39,7 @@ struct exchange {
     pthread_mutex_t lock;
     pthread_cond_t cond; /* ring has data or room, or the exchange is over */
     unsigned refs;       /* the connection, each job, the response, the hub */
-    enum phase phase;
+    _Atomic enum phase phase;
     bool suspended;
     bool gone; /* the client has left, or the answer is complete */
     bool authorized;
