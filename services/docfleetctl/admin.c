@@ -91,10 +91,9 @@ static int migrate_topics(struct ctl *ctl, int work_partitions, struct err *err)
     for (int s = 1; s <= STAGE_MAX; s++) {
         topics[n++] = (struct bus_topic){stage_topic(s), work_partitions, 3 * DAY_MS};
     }
-    topics[n++] = (struct bus_topic){"docfleet.events.v1", work_partitions >= 24 ? 12 : 3,
-                                     7 * DAY_MS};
     topics[n++] =
-        (struct bus_topic){"docfleet.dlq.v1", work_partitions >= 24 ? 6 : 1, 30 * DAY_MS};
+        (struct bus_topic){"docfleet.events.v1", work_partitions >= 24 ? 12 : 3, 7 * DAY_MS};
+    topics[n++] = (struct bus_topic){"docfleet.dlq.v1", work_partitions >= 24 ? 6 : 1, 30 * DAY_MS};
     topics[n++] = (struct bus_topic){"docfleet.s3.v1", work_partitions >= 24 ? 6 : 1, 3 * DAY_MS};
     if (bus_create_topics(ctl->service.core.kafka_brokers, topics, n, err) < 0) {
         return -1;
