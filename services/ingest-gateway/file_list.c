@@ -196,7 +196,7 @@ int file_get(struct request *req, struct reply *reply, struct err *err)
 static const char timeline_sql[] = "SELECT " SQL_TIME(
     "e.at") ", e.kind, e.stage, e.body FROM file f JOIN event e USING (file_id)"
             " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6"
-            " ORDER BY e.event_id LIMIT " TIMELINE_MAX;
+            " ORDER BY e.at, e.event_id LIMIT " TIMELINE_MAX;
 
 static const char own_sql[] =
     "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";

@@ -235,14 +235,20 @@ int file_text(struct request *req, struct reply *reply, struct err *err)
     return 0;
 }
 
+/* Four places of a page are finer than any screen. */
+static double rounded(float value)
+{
+    return (double)(int)(value * 10000.0F + (value < 0 ? -0.5F : 0.5F)) / 10000.0;
+}
+
 static json_t *word_json(const struct doc_page *page, const struct doc_word *w)
 {
     size_t a = doctext_byte_of(page, w->start);
     size_t b = doctext_byte_of(page, w->end);
 
     return json_pack("{s:s%, s:[f,f,f,f], s:f, s:[i,i]}", "text", page->text + a, b - a, "box",
-                     (double)w->x0, (double)w->y0, (double)w->x1, (double)w->y1, "confidence",
-                     (double)w->conf, "span", (int)w->start, (int)w->end);
+                     rounded(w->x0), rounded(w->y0), rounded(w->x1), rounded(w->y1), "confidence",
+                     rounded(w->conf), "span", (int)w->start, (int)w->end);
 }
 
 static int reply_words(struct request *req, int64_t page, struct reply *reply, struct err *err)

@@ -95,6 +95,44 @@ static bool is_rows(const json_t *column)
     return type && strcmp(type, "rows") == 0;
 }
 
+static bool is_money(const json_t *column)
+{
+    const char *type = json_string_value(json_object_get(column, "type"));
+
+    return type && strcmp(type, "money") == 0;
+}
+
+/* A cell with its comma; money is two, the amount as a number and the currency. */
+static int csv_cell(const json_t *column, const json_t *value, struct buf *line, struct err *err)
+{
+    if (buf_puts(line, ",", err) < 0) {
+        return -1;
+    }
+    if (!is_money(column)) {
+        return csv_json(line, value, err);
+    }
+    const json_t *amount = json_object_get(value, "amount");
+    const char *text = json_string_value(amount);
+    bool number = text && text[0] != '\0' && strspn(text, "-.0123456789") == strlen(text);
+    int rc = number ? buf_puts(line, text, err) : csv_json(line, amount, err);
+    return rc < 0 || buf_puts(line, ",", err) < 0
+               ? -1
+               : csv_json(line, json_object_get(value, "currency"), err);
+}
+
+static int csv_name(const json_t *column, struct buf *line, struct err *err)
+{
+    if (buf_puts(line, ",", err) < 0 || csv_text(line, col_name(column), err) < 0) {
+        return -1;
+    }
+    if (is_money(column)) {
+        char name[512];
+        snprintf(name, sizeof(name), "%s currency", col_name(column));
+        return buf_puts(line, ",", err) < 0 ? -1 : csv_text(line, name, err);
+    }
+    return 0;
+}
+
 static int csv_header(const struct export *x, struct buf *line, struct err *err)
 {
     const json_t *lists[] = {x->columns,
@@ -111,7 +149,7 @@ static int csv_header(const struct export *x, struct buf *line, struct err *err)
             if (k == 0 && is_rows(column)) {
                 continue;
             }
-            if (buf_puts(line, ",", err) < 0 || csv_text(line, col_name(column), err) < 0) {
+            if (csv_name(column, line, err) < 0) {
                 return -1;
             }
         }
@@ -135,16 +173,14 @@ static int csv_line(const struct export *x, const json_t *record, const char *fi
     json_array_foreach(x->columns, i, column)
     {
         if (!is_rows(column) &&
-            (buf_puts(line, ",", err) < 0 ||
-             csv_json(line, json_object_get(values, col_name(column)), err) < 0)) {
+            csv_cell(column, json_object_get(values, col_name(column)), line, err) < 0) {
             return -1;
         }
     }
     if (x->rows_col) {
         json_array_foreach(json_object_get(x->rows_col, "itemColumns"), i, column)
         {
-            if (buf_puts(line, ",", err) < 0 ||
-                csv_json(line, json_object_get(row, col_name(column)), err) < 0) {
+            if (csv_cell(column, json_object_get(row, col_name(column)), line, err) < 0) {
                 return -1;
             }
         }

@@ -357,20 +357,24 @@ def test_records(gateway):
     alice = gateway.client("recorder")
     dataset = alice.dataset(columns=[
         {"name": "No", "type": "string"}, {"name": "Lines", "type": "rows", "itemColumns": [
-            {"name": "what", "type": "string"}, {"name": "n", "type": "integer"}]}])
+            {"name": "what", "type": "string"}, {"name": "n", "type": "integer"}]},
+        {"name": "Sum", "type": "money"}])
     files = alice.upload(dataset, {f"f{i}.txt": b"x%d" % i for i in range(3)})["files"]
     for i, f in enumerate(files):
         record = gateway.one(
             "insert into record (record_id, file_id, dataset_id, user_id, version, generation,"
             " schema_version, backend, \"values\", cells) select gen_random_uuid(), file_id,"
             " dataset_id, user_id, 1, 1, 1, 'rules', %s::jsonb, '{}' from file where file_id = %s"
-            " returning record_id", json.dumps({"c1": f"=N{i}"}), f["id"])
+            " returning record_id", 
+            json.dumps({"c1": f"=N{i}", "c3": {"amount": "-1.50", "currency": "EUR"}}), f["id"])
         gateway.sql("insert into record_row (record_id, column_id, row_no, \"values\", cells)"
                     " select %s, 'c2', k, jsonb_build_object('i1', 'a,b', 'i2', -k), '{}'"
                     " from generate_series(0, %s) k", record, 200 if i == 2 else 1)
         gateway.sql("update file set record_generation = 1, main_state = 2 where file_id = %s", f["id"])
     one = alice.json(f"/files/{files[0]['id']}/record")["items"]
-    assert one[0]["values"] == {"No": "=N0", "Lines": [{"what": "a,b", "n": 0}, {"what": "a,b", "n": -1}]}
+    assert one[0]["values"] == {
+        "No": "=N0", "Lines": [{"what": "a,b", "n": 0}, {"what": "a,b", "n": -1}],
+        "Sum": {"amount": "-1.50", "currency": "EUR"}}
     big = alice.json(f"/files/{files[2]['id']}/record")["items"][0]["values"]["Lines"]
     assert big["count"] == 201
     rows = alice.json(big["href"], params={"limit": 200})
@@ -379,7 +383,8 @@ def test_records(gateway):
     lines = alice.get(f"/datasets/{dataset}/records?format=ndjson").text.splitlines()
     assert len(lines) == 3 and json.loads(lines[0])["backend"] == "rules"
     csv = alice.get(f"/datasets/{dataset}/records", headers={"Accept": "text/csv"}).content.decode("utf-8-sig")
-    assert csv.splitlines()[0] == "id,fileId,file,No" and "\"'=N0\"" in csv
+    assert csv.splitlines()[0] == "id,fileId,file,No,Sum,Sum currency"
+    assert "\"'=N0\",-1.50,EUR\r\n" in csv
     by_row = alice.get(f"/datasets/{dataset}/records?format=csv&rows=Lines").text
     assert by_row.count("\"a,b\",-1\r\n") == 3 and by_row.count("\r\n") == 1 + 201 + 4
     problem(alice.request("GET", f"/datasets/{dataset}/records?format=xml"), 400, "bad_request")
@@ -542,6 +547,8 @@ def test_addresses_and_methods(gateway, alice, dataset):
                            f"Authorization: Bearer {alice.key}\r\nConnection: close\r\n\r\n".encode())
         assert got.startswith(b"HTTP/1.1 400") and b'"bad_request"' in got
     assert alice.get("/openapi.json").json()["openapi"] == "3.1.0"
+    one = alice.get(f"/datasets/{dataset}")
+    assert alice.get(f"/datasets/{dataset}", 304, headers={"If-None-Match": one.headers["ETag"]}).content == b""
     mine = alice.get("/datasets", headers={"X-Request-Id": "abc-12345678"})
     assert mine.headers["X-Request-Id"] == "abc-12345678"
 
