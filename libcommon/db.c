@@ -267,6 +267,18 @@ static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
     return 0;
 }
 
+/* A server that went away has closed the sockets of idle connections: an idle one with something to
+ * read is looked at first, so that a restart of Postgres fails no request that comes after it. */
+static bool still_alive(struct db_conn *conn)
+{
+    struct pollfd p = {.fd = PQsocket(conn->pg), .events = POLLIN};
+
+    if (poll(&p, 1, 0) > 0 && PQconsumeInput(conn->pg) == 0) {
+        return false;
+    }
+    return PQstatus(conn->pg) == CONNECTION_OK;
+}
+
 int db_acquire(struct db *db, struct db_conn **ret_conn, struct err *err)
 {
     struct timespec until;
@@ -281,10 +293,15 @@ int db_acquire(struct db *db, struct db_conn **ret_conn, struct err *err)
             return err_set(err, ERR_TRANSIENT, "db_busy", "no free database connection");
         }
     }
-    if (db->n_idle > 0) {
-        *ret_conn = db->idle[--db->n_idle];
-        pthread_mutex_unlock(&db->lock);
-        return 0;
+    while (db->n_idle > 0) {
+        struct db_conn *conn = db->idle[--db->n_idle];
+        if (still_alive(conn)) {
+            pthread_mutex_unlock(&db->lock);
+            *ret_conn = conn;
+            return 0;
+        }
+        db->n_open--;
+        conn_close(conn);
     }
     db->n_open++;
     pthread_mutex_unlock(&db->lock);
