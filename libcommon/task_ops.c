@@ -299,11 +299,13 @@ static const char end_sql[] =
     "      'detail', nullif(q.o->'detail', '{}'), 'error', q.why))"
     "  FROM q JOIN file fl ON fl.file_id = q.file_id, LATERAL (VALUES ('file_updated'),"
     "    (CASE WHEN q.has_record THEN 'record_updated' END),"
-    "    (CASE WHEN $7::boolean THEN 'dead_letter' END)) AS k(kind) WHERE k.kind IS NOT NULL),"
+    "    (CASE WHEN $7::boolean THEN 'dead_letter' END)) AS k(kind) WHERE k.kind IS NOT NULL"
+    "  RETURNING 1),"
     " ef AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id, 'state',"
     "    (ARRAY['done','failed','cancelled','quarantined'])[state - 1], 'final', true)"
-    "  FROM f WHERE state BETWEEN 2 AND 5)"
+    /* The file's last event comes after the unit's: hence the look at e. */
+    "  FROM f WHERE state BETWEEN 2 AND 5 AND (SELECT count(*) FROM e) >= 0)"
     " SELECT g.how, f.state, (SELECT string_agg(DISTINCT stage::text, ',') FROM t)"
     " FROM g LEFT JOIN f ON true";
 

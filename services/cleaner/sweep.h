@@ -9,7 +9,6 @@
 #include "libcommon/service.h"
 
 /* Deletes everything under the prefix; adds the number to *n. */
-int sweep_prefix(struct store *store, const char *prefix, uint64_t *n, struct err *err)
-    WARN_UNUSED;
+int sweep_prefix(struct store *store, const char *prefix, uint64_t *n, struct err *err) WARN_UNUSED;
 /* Does what is due; one process of the fleet at a time. */
 int sweep_tick(struct service *service, struct err *err) WARN_UNUSED;

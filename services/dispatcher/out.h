@@ -14,8 +14,8 @@ struct out_entry {
     struct task_out task;
     char user_id[UUID_TEXT];
     int cost;
-    int partition;     /* -1: unknown (found at take-over) */
-    uint64_t sent_ms;  /* monotonic */
+    int partition;      /* -1: unknown (found at take-over) */
+    uint64_t sent_ms;   /* monotonic */
     uint64_t waited_ms; /* unclaimed, while the broker answered and a worker lived */
     bool claimed;
 };

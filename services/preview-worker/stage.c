@@ -22,9 +22,9 @@ struct drawing {
     int fd;           /* the input of the renderer */
     const char *kind; /* as the renderer is told */
     int first, last;
-    int total;        /* pages of the document, told by the renderer */
+    int total; /* pages of the document, told by the renderer */
     int drawn;
-    bool first_page;  /* page 1 was drawn */
+    bool first_page; /* page 1 was drawn */
 };
 
 static bool is_office(enum file_kind kind)
@@ -52,10 +52,9 @@ static int put_image(struct job *job, struct drawing *drawing, const struct fram
     }
     drawing->drawn++;
     drawing->first_page = drawing->first_page || page == 1;
-    return outcome_artifact(job->out, "page", (int)page, key, frame->len, "image/webp",
-                            json_pack("{s:I, s:I}", "width", (json_int_t)width, "height",
-                                      (json_int_t)height),
-                            err);
+    return outcome_artifact(
+        job->out, "page", (int)page, key, frame->len, "image/webp",
+        json_pack("{s:I, s:I}", "width", (json_int_t)width, "height", (json_int_t)height), err);
 }
 
 static int put_words(struct job *job, const struct frame *frame, struct err *err)
@@ -71,8 +70,8 @@ static int put_words(struct job *job, const struct frame *frame, struct err *err
     if (job_put(job, name, frame->payload, frame->len, "application/json", &key, err) < 0) {
         return -1;
     }
-    return outcome_artifact(job->out, "words", (int)page, key, frame->len, "application/json",
-                            NULL, err);
+    return outcome_artifact(job->out, "words", (int)page, key, frame->len, "application/json", NULL,
+                            err);
 }
 
 static int draw(struct job *job, struct drawing *drawing, struct err *err)
@@ -168,7 +167,7 @@ static bool is_skip(const struct err *err, enum file_kind kind)
 static int plan_rest(struct job *job, const struct drawing *drawing, struct err *err)
 {
     int total = drawing->total > (int)preview_options.max_pages ? (int)preview_options.max_pages
-                                                                 : drawing->total;
+                                                                : drawing->total;
     int unit = 1;
 
     for (int first = RANGE + 1; first <= total; first += RANGE, unit++) {

@@ -48,10 +48,9 @@ static int put_thumb(struct job *job, const struct frame *frame, struct err *err
     if (job_put(job, name, frame->payload, frame->len, "image/webp", &key, err) < 0) {
         return -1;
     }
-    return outcome_artifact(job->out, "thumb", (int)size, key, frame->len, "image/webp",
-                            json_pack("{s:I, s:I}", "width", (json_int_t)width, "height",
-                                      (json_int_t)height),
-                            err);
+    return outcome_artifact(
+        job->out, "thumb", (int)size, key, frame->len, "image/webp",
+        json_pack("{s:I, s:I}", "width", (json_int_t)width, "height", (json_int_t)height), err);
 }
 
 static int thumb_handle(struct job *job, struct err *err)
@@ -66,7 +65,8 @@ static int thumb_handle(struct job *job, struct err *err)
     if (!params) {
         return err_nomem(err);
     }
-    r = (filetype_of(kind)->tasks & FILE_TASK_THUMBNAIL) ? job_input(job, &fd, err) : page_input(job, &fd, err);
+    r = (filetype_of(kind)->tasks & FILE_TASK_THUMBNAIL) ? job_input(job, &fd, err)
+                                                         : page_input(job, &fd, err);
     if (r < 0 || job_jail(job, job->ctx->jail, "thumb", params, fd, NULL, &frames, err) < 0) {
         return err->class == ERR_PERMANENT && strcmp(err->code, "unsupported_type") == 0
                    ? outcome_pipeline(job->out, PIPE_SKIPPED, err->code, err->msg, err)

@@ -38,7 +38,8 @@ static int run(const char *text, size_t len, struct err *err)
     if (!doc || columns_parse_request(json_object_get(in, "columns"), &columns, NULL, err) < 0) {
         return -1;
     }
-    json_array_foreach(json_object_get(in, "pages"), i, page) {
+    json_array_foreach(json_object_get(in, "pages"), i, page)
+    {
         if (add_page(doc, page, err) < 0) {
             return -1;
         }
@@ -47,10 +48,10 @@ static int run(const char *text, size_t len, struct err *err)
         return -1;
     }
     CLEANUP(json_cleanup)
-    json_t *out = json_pack("{s:O, s:O, s:O, s:b, s:f, s:s}", "values", result.values, "cells",
-                            result.cells, "rows", result.rows, "needsReview",
-                            (int)result.needs_review, "completeness", result.completeness,
-                            "backend", result.backend);
+    json_t *out =
+        json_pack("{s:O, s:O, s:O, s:b, s:f, s:s}", "values", result.values, "cells", result.cells,
+                  "rows", result.rows, "needsReview", (int)result.needs_review, "completeness",
+                  result.completeness, "backend", result.backend);
     extract_result_done(&result);
     return out && json_dumpf(out, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15)) == 0 &&
                    putchar('\n') != EOF && fflush(stdout) == 0
