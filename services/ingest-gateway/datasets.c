@@ -292,22 +292,23 @@ int dataset_schema(struct request *req, struct reply *reply, struct err *err)
     return 0;
 }
 
-/* The mark on the dataset comes first: from then on nothing of it shows, whatever happens to the
- * removal of its files, which the next call or the cleaner can go on with. */
+/* The mark on the dataset comes first: from then on nothing of it shows. A dataset with very many
+ * files is emptied by several calls; only then it is not found. */
 int dataset_delete(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     const char *params[] = {req->params[0], req->who.user_id};
     int64_t removed = 0;
+    bool more = false;
 
-    if (db_run(req->gw->db, delete_sql, 2, params, &res, err) < 0) {
+    if (db_run(req->gw->db, delete_sql, 2, params, &res, err) < 0 ||
+        files_remove_dataset(req, req->params[0], &removed, &more, err) < 0) {
         return -1;
     }
-    if (PQntuples(res) == 0) {
+    if (PQntuples(res) == 0 && removed == 0) {
         return not_found(err);
     }
-    if (files_remove_dataset(req, req->params[0], &removed, err) < 0) {
-        return -1;
-    }
-    return reply_take_json(reply, 202, json_pack("{s:I}", "removed", (json_int_t)removed), err);
+    return reply_take_json(
+        reply, 202, json_pack("{s:I, s:b}", "removed", (json_int_t)removed, "more", (int)more),
+        err);
 }

@@ -291,7 +291,7 @@ static void drop_subscriber(struct event_hub *hub, struct subscriber **link)
 
 static void heartbeat(struct subscriber *sub, uint64_t now)
 {
-    if (now - sub->wrote_ms >= HEARTBEAT_MS && put(sub, ": still here\n\n", 14)) {
+    if (now >= sub->wrote_ms + HEARTBEAT_MS && put(sub, ": still here\n\n", 14)) {
         exchange_poke(sub->ex);
     }
 }
@@ -350,7 +350,7 @@ static void feed_all(struct event_hub *hub)
 
     for (struct subscriber **link = &hub->subs; *link;) {
         struct subscriber *sub = *link;
-        bool stuck = sub->blocked_ms && now - sub->blocked_ms > STUCK_MS;
+        bool stuck = sub->blocked_ms && now > sub->blocked_ms + STUCK_MS;
         if (stuck || exchange_gone(sub->ex)) {
             drop_subscriber(hub, link);
             continue;

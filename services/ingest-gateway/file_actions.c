@@ -186,12 +186,11 @@ static int remove_matching(struct request *req, const char *dataset_id,
 }
 
 int files_remove_dataset(struct request *req, const char *dataset_id, int64_t *ret_removed,
-                         struct err *err)
+                         bool *ret_more, struct err *err)
 {
     struct file_filter all = {0};
-    bool more;
 
-    return remove_matching(req, dataset_id, &all, ret_removed, &more, err);
+    return remove_matching(req, dataset_id, &all, ret_removed, ret_more, err);
 }
 
 static const char in_dataset_sql[] =

@@ -75,6 +75,7 @@ int dataset_summary(struct request *req, struct reply *reply, struct err *err);
 /* upload_request.c */
 int file_upload(struct request *req, struct reply *reply, struct err *err);
 
-/* Removes every file of a dataset of this account, whatever its mark. */
+/* Removes the files of a dataset of this account, whatever its mark; *ret_more: the time was over
+ * before all were. */
 int files_remove_dataset(struct request *req, const char *dataset_id, int64_t *ret_removed,
-                         struct err *err) WARN_UNUSED;
+                         bool *ret_more, struct err *err) WARN_UNUSED;
