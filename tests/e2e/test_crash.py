@@ -49,7 +49,9 @@ def all_running(faulty):
     """A failed test may have left a service dead; the next one starts whole."""
     for name in [n for n in list(faulty.processes) if not faulty.running(n)]:
         faulty.processes.pop(name)
-    faulty.start(*[s for s in rig.SERVICES if faulty.has(s) and not faulty.running(s)])
+    dead = [s for s in rig.SERVICES if faulty.has(s) and not faulty.running(s)]
+    if dead:
+        faulty.start(*dead)
 
 
 def arm(fleet, service, point):
