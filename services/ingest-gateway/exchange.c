@@ -472,7 +472,8 @@ enum MHD_Result exchange_call(void *cls UNUSED, struct MHD_Connection *conn UNUS
     if (!ex) {
         return MHD_NO; /* out of memory at the start */
     }
-    switch (ex->phase) {
+    enum phase phase = ex->phase;
+    switch (phase) {
     case EX_NEW:
         return first_call(ex, method);
     case EX_AUTH:
