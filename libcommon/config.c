@@ -22,7 +22,10 @@ extern char **environ;
 static const char *const known_names[] = {
     "ADMIN_KEY",
     "AI_BACKEND",
+    "AI_CONTEXT_TOKENS",
     "AI_KEY",
+    "AI_KEY_HEADER",
+    "AI_MAX_TOKENS",
     "AI_MAX_TOKENS_FIELD",
     "AI_MODEL",
     "AI_SCHEMA_MODE",

@@ -5,6 +5,8 @@
  * answered leaves its columns empty with a reason; a provider that is away fails the whole call.
  */
 #include "libcommon/http.h"
+#include "libcommon/metrics.h"
+#include "libcommon/sha256.h"
 #include "services/ai-extractor/openai.h"
 
 #include <stdio.h>
@@ -110,6 +112,32 @@ static char *request_body(const struct session *session, const struct openai_gro
     return text;
 }
 
+static void count_call(int status)
+{
+    const char *outcome = status == 0                                       ? "unavailable"
+                          : status >= 200 && status < 300                   ? "done"
+                          : status == 429                                   ? "throttled"
+                          : status >= 500 || status == 408 || status == 409 ? "unavailable"
+                                                                            : "refused";
+    char labels[64];
+
+    (void)snprintf(labels, sizeof(labels), "provider=\"openai\",outcome=\"%s\"", outcome);
+    metrics_inc("docfleet_provider_calls_total", labels);
+    if (status == 429) {
+        metrics_inc("docfleet_provider_throttles_total", "provider=\"openai\"");
+    }
+}
+
+static void count_tokens(const struct extract_usage *usage)
+{
+    metrics_add("docfleet_provider_tokens_total", "provider=\"openai\",kind=\"prompt\"",
+                (double)usage->prompt_tokens);
+    metrics_add("docfleet_provider_tokens_total", "provider=\"openai\",kind=\"completion\"",
+                (double)usage->completion_tokens);
+    metrics_add("docfleet_provider_tokens_total", "provider=\"openai\",kind=\"cached\"",
+                (double)usage->cached_tokens);
+}
+
 static int send_body(struct session *session, const char *body, struct openai_answer *ret,
                      struct err *err)
 {
@@ -135,13 +163,16 @@ static int send_body(struct session *session, const char *body, struct openai_an
                                      .n_headers = header ? 2 : 1,
                                      .body = body,
                                      .len = strlen(body),
-                                     .timeout_ms = self->config.timeout_ms};
+                                     .timeout_ms = self->config.timeout_ms,
+                                     .cancel = session->job->options->cancel};
     if (self->config.send(self->config.send_ctx, &call, ret, &why) < 0) {
+        count_call(0);
         const bool large = strcmp(why.code, "too_large") == 0;
         return err_set(err, large ? ERR_UNKNOWN : ERR_TRANSIENT,
                        large ? "provider_rejected" : "provider_unavailable",
                        "no answer from the AI service: %.160s", why.msg);
     }
+    count_call(ret->status);
     return 0;
 }
 
@@ -154,27 +185,92 @@ static void add_usage(struct extract_usage *sum, const struct extract_usage *mor
     sum->estimated |= more->estimated;
 }
 
-/* One exchange; repair is the validator's word about the last answer, or NULL. */
-static int exchange(struct session *session, const struct openai_group *group, const char *user,
-                    const char *repair, struct openai_result *ret, struct err *err)
-{
-    CLEANUP(free_cleanup) char *body = request_body(session, group, user, repair);
-    struct openai_answer answer = {.retry_after_ms = -1};
+/* What is asked for: columns of the group on pages [first, last) of the layout. */
+struct question {
+    const struct openai_group *group;
+    size_t first, last;
+    const char *user;
+    const char *repair; /* the validator's word about the last answer, or NULL */
+};
 
+/* Names the question inside its document and dataset. The prompt itself will not do: its fence
+ * differs every time. */
+static int question_name(const struct question *question, char ret[SHA256_HEX_SIZE],
+                         struct err *err)
+{
+    CLEANUP(buf_done) struct buf text = {0};
+
+    buf_init(&text, 4096);
+    if (buf_printf(&text, err, "%zu-%zu", question->first, question->last) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < question->group->n; i++) {
+        if (buf_printf(&text, err, ",%zu", question->group->columns[i]) < 0) {
+            return -1;
+        }
+    }
+    if (question->repair && buf_printf(&text, err, "|%s", question->repair) < 0) {
+        return -1;
+    }
+    return sha256_hex(text.data, text.len, ret, err);
+}
+
+/* The answer to a question: remembered, or asked for. *ret_name is the question's name where the
+ * answer is new and there is a memory for it, else "". */
+static int answer_to(struct session *session, const struct question *question, size_t *ret_sent,
+                     struct openai_answer *ret, char name[SHA256_HEX_SIZE], struct err *err)
+{
+    const struct extract_memory *memory = session->job->options->memory;
+
+    name[0] = '\0';
+    if (memory) {
+        if (question_name(question, name, err) < 0 ||
+            memory->find(memory->ctx, name, &ret->body, &ret->len, err) < 0) {
+            return -1;
+        }
+        if (ret->body) {
+            ret->status = 200;
+            name[0] = '\0';
+            session->out->usage.remembered++;
+            return 0;
+        }
+    }
+    CLEANUP(free_cleanup)
+    char *body = request_body(session, question->group, question->user, question->repair);
     if (!body) {
         return err_nomem(err);
     }
-    if (send_body(session, body, &answer, err) < 0) {
+    *ret_sent = strlen(body);
+    return send_body(session, body, ret, err);
+}
+
+/* One exchange. An answer is kept before it is used, but for a repair that repaired nothing: that
+ * may be asked again. */
+static int exchange(struct session *session, const struct question *question,
+                    struct openai_result *ret, struct err *err)
+{
+    const struct extract_options *options = session->job->options;
+    struct openai_answer answer = {.retry_after_ms = -1};
+    char name[SHA256_HEX_SIZE];
+    size_t sent = 0;
+
+    if (answer_to(session, question, &sent, &answer, name, err) < 0) {
         return -1;
     }
-    const int r = openai_read(&answer, session->job->columns, group, strlen(body), ret, err);
-    if (r < 0 && answer.retry_after_ms >= 0 && session->job->options->retry_after_ms) {
-        *session->job->options->retry_after_ms = answer.retry_after_ms;
+    const int r = openai_read(&answer, session->job->columns, question->group, sent, ret, err);
+    if (r < 0 && answer.retry_after_ms >= 0 && options->retry_after_ms) {
+        *options->retry_after_ms = answer.retry_after_ms;
+    }
+    if (r == 0 && sent) {
+        add_usage(&session->out->usage, &ret->usage);
+        count_tokens(&ret->usage);
+    }
+    const bool worth = answer.status >= 200 && answer.status < 300 &&
+                       !(question->repair && ret->outcome == OPENAI_INVALID);
+    if (r == 0 && name[0] && worth) {
+        options->memory->keep(options->memory->ctx, name, answer.body, answer.len);
     }
     free(answer.body);
-    if (r == 0) {
-        add_usage(&session->out->usage, &ret->usage);
-    }
     return r;
 }
 
@@ -216,20 +312,23 @@ static int ask_less(struct session *session, const struct openai_group *group, s
     return 0;
 }
 
-static void make_fence(const struct openai *self, char *ret, size_t size)
+static int make_fence(const struct openai *self, char *ret, size_t size, struct err *err)
 {
     unsigned char bytes[12] = {0};
 
     if (self->config.fence) {
         (void)snprintf(ret, size, "%s", self->config.fence);
-        return;
+        return 0;
     }
-    (void)getrandom(bytes, sizeof(bytes), 0);
+    if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
+        return err_set(err, ERR_TRANSIENT, "no_random", "no random bytes for the fence");
+    }
     size_t n = (size_t)snprintf(ret, size, "=====");
     for (size_t i = 0; i < sizeof(bytes); i++) {
         n += (size_t)snprintf(ret + n, size - n, "%02x", bytes[i]);
     }
     (void)snprintf(ret + n, size - n, "=====");
+    return 0;
 }
 
 static int ask_pages(struct session *session, const struct openai_group *group, size_t first,
@@ -239,17 +338,21 @@ static int ask_pages(struct session *session, const struct openai_group *group, 
     char fence[64];
     char repair[sizeof(result.message)];
 
-    make_fence(session->self, fence, sizeof(fence));
+    if (make_fence(session->self, fence, sizeof(fence), err) < 0) {
+        return -1;
+    }
     CLEANUP(free_cleanup) char *user = openai_user(session->job, first, last, fence);
     if (!user) {
         return err_nomem(err);
     }
-    if (exchange(session, group, user, NULL, &result, err) < 0) {
+    struct question question = {.group = group, .first = first, .last = last, .user = user};
+    if (exchange(session, &question, &result, err) < 0) {
         return -1;
     }
     if (result.outcome == OPENAI_INVALID) {
         memcpy(repair, result.message, sizeof(repair));
-        if (exchange(session, group, user, repair, &result, err) < 0) {
+        question.repair = repair;
+        if (exchange(session, &question, &result, err) < 0) {
             return -1;
         }
     }
@@ -290,7 +393,15 @@ static struct openai_group still_open(const struct session *session,
     return open;
 }
 
-/* Pages in order, as many at once as fit, until all scalar columns have a candidate. */
+static void say_no_text(struct session *session, const struct openai_group *group)
+{
+    for (size_t i = 0; i < group->n; i++) {
+        session->out->scalars[group->columns[i]].reason = "no_text";
+    }
+}
+
+/* Pages in order, as many at once as fit, until all scalar columns have a candidate. What has no
+ * text is not worth a call. */
 static int ask_group(struct session *session, const struct openai_group *group, struct err *err)
 {
     const struct layout *layout = session->job->layout;
@@ -304,22 +415,29 @@ static int ask_group(struct session *session, const struct openai_group *group, 
     const size_t overhead = 2 * strlen(system) / BYTES_PER_TOKEN + config->max_tokens + 64;
     const size_t budget =
         config->context_tokens > overhead + 512 ? config->context_tokens - overhead : 512;
+    bool text = false;
     for (size_t first = 0; first < layout->n;) {
         size_t last = first;
         size_t tokens = 0;
+        size_t lines = 0;
         while (last < layout->n &&
                (last == first || tokens + page_tokens(&layout->pages[last]) <= budget)) {
             if (!job_sees(session->job, layout->pages[last].page->page)) {
                 break;
             }
             tokens += page_tokens(&layout->pages[last]);
+            lines += layout->pages[last].n_lines;
             last++;
         }
         const struct openai_group open = still_open(session, group);
-        if (last > first && open.n && ask_pages(session, &open, first, last, err) < 0) {
+        text |= lines > 0;
+        if (lines && open.n && ask_pages(session, &open, first, last, err) < 0) {
             return -1;
         }
         first = last > first ? last : first + 1;
+    }
+    if (!text) {
+        say_no_text(session, group);
     }
     return 0;
 }
@@ -429,6 +547,7 @@ int openai_http_send(void *ctx, const struct openai_call *call, struct openai_an
         .body_len = call->len,
         .max_response = OPENAI_RESPONSE_MAX,
         .timeout_ms = call->timeout_ms,
+        .abort = call->cancel,
     };
 
     if (http_call(ctx, &request, &resp, err) < 0) {
@@ -438,7 +557,8 @@ int openai_http_send(void *ctx, const struct openai_call *call, struct openai_an
     ret->retry_after_ms = http_retry_after_ms(&resp, clock_wall_ms());
     const char *ms = http_header_get(&resp, "retry-after-ms");
     if (ms && ms[0] >= '0' && ms[0] <= '9') {
-        ret->retry_after_ms = strtol(ms, NULL, 10);
+        const long wait = strtol(ms, NULL, 10);
+        ret->retry_after_ms = wait < HTTP_RETRY_AFTER_MAX ? wait : HTTP_RETRY_AFTER_MAX;
     }
     ret->len = resp.body.len;
     ret->body = buf_steal(&resp.body);

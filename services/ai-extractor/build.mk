@@ -5,6 +5,6 @@ AI_EXTRACTOR_CORE := extract.c proposals.c ground.c score.c norm.c layout.c typi
 	openai_reply.c
 ifneq ($(wildcard services/ai-extractor/main.c),)
 PROGRAMS += ai-extractor
-ai-extractor_SRCS := main.c stage.c options.c $(AI_EXTRACTOR_CORE)
+ai-extractor_SRCS := main.c stage.c options.c memory.c $(AI_EXTRACTOR_CORE)
 ai-extractor_PKGS := $(COMMON_PKGS) icu-uc
 endif

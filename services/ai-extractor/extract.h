@@ -10,6 +10,7 @@
 #include "libcommon/doctext.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 
 struct backend;
 
@@ -20,6 +21,14 @@ enum extract_part {
     EXTRACT_ROWS,    /* one rows column: options.rows_column, options.first_page.. */
 };
 
+/* Answers that were paid for, by a name of what was asked: a backend that spends money asks here
+ * first. find gives NULL for what is not known; an error of it fails the extraction. */
+struct extract_memory {
+    void *ctx;
+    int (*find)(void *ctx, const char *name, char **ret_answer, size_t *ret_len, struct err *err);
+    void (*keep)(void *ctx, const char *name, const char *answer, size_t len);
+};
+
 struct extract_options {
     enum extract_part part;
     size_t rows_column; /* index, for EXTRACT_ROWS */
@@ -28,6 +37,8 @@ struct extract_options {
     double review_below;     /* cells below need review; 0 means EXTRACT_REVIEW_BELOW */
     int attempt;             /* counts from 1; moves a backend's seed */
     int64_t *retry_after_ms; /* may be NULL; set when a transient error said when to come back */
+    const struct extract_memory *memory; /* may be NULL */
+    const atomic_bool *cancel;           /* may be NULL; true ends a running call */
 };
 
 #define EXTRACT_REVIEW_BELOW 0.6
@@ -35,7 +46,8 @@ struct extract_options {
 
 struct extract_usage {
     uint64_t calls, prompt_tokens, completion_tokens, cached_tokens;
-    bool estimated; /* some answer carried no usage */
+    uint64_t remembered; /* answers from extract_options.memory, beside the calls */
+    bool estimated;      /* some answer carried no usage */
 };
 
 /* values: {c1: typed value or null}. Forms: string and enum: JSON string; boolean; integer: JSON

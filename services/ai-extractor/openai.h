@@ -3,7 +3,8 @@
  * The backend that asks a chat-completions endpoint, any compatible server.
  * Invariant: the document is data inside a random fence; the reply is checked by our own validator
  * whatever the server promises; the key is in a header and nowhere else.
- * It refuses to sleep: what should be tried later is a transient error.
+ * It refuses to sleep: what should be tried later is a transient error; and to ask twice what
+ * extract_options.memory knows the answer of.
  */
 #pragma once
 
@@ -28,6 +29,7 @@ struct openai_call {
     const char *body;
     size_t len;
     unsigned timeout_ms;
+    const atomic_bool *cancel; /* may be NULL */
 };
 
 struct openai_answer {

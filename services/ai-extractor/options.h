@@ -6,16 +6,23 @@
 
 #include "libcommon/config.h"
 
+#define AI_OPTIONS 10U
+
 struct ai_options {
     char *backend;
     char *url;
     char *model;
     char *key;
+    char *key_header;
     char *schema_mode;
     char *max_tokens_field;
+    int64_t max_tokens;
+    int64_t context_tokens;
     int64_t timeout_ms;
 };
 
 extern struct ai_options ai_options;
-extern const struct option_def ai_option_defs[];
-extern const size_t ai_option_count;
+extern const struct option_def ai_option_defs[AI_OPTIONS];
+
+/* What one option alone cannot say. ERR_FATAL "invalid_config". */
+int ai_options_check(const struct ai_options *options, struct err *err) WARN_UNUSED;

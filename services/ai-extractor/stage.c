@@ -4,23 +4,33 @@
  */
 #include "services/ai-extractor/stage.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "libcommon/http.h"
 #include "libcommon/jget.h"
 #include "libcommon/pages.h"
 #include "services/ai-extractor/extract.h"
+#include "services/ai-extractor/memory.h"
+#include "services/ai-extractor/openai.h"
 #include "services/ai-extractor/options.h"
 
 #define COLUMNS_JSON_MAX (2U * 1024U * 1024U)
+
+struct ai_state {
+    const struct backend *backend;
+    struct backend *openai; /* owned; NULL with the rules */
+    struct http_client *http;
+};
 
 static const char columns_sql[] =
     "SELECT d.schema_version, s.columns FROM dataset d JOIN schema_version s"
     "  ON s.dataset_id = d.dataset_id AND s.version = d.schema_version"
     " WHERE d.dataset_id = $1::uuid";
 
+/* *ret_text is the JSON as it is stored, malloc'd. */
 static int load_columns(struct job *job, int *ret_version, struct columns **ret_columns,
-                        struct err *err)
+                        char **ret_text, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(json_cleanup) json_t *json = NULL;
@@ -36,8 +46,16 @@ static int load_columns(struct job *job, int *ret_version, struct columns **ret_
     if (jget_load(text, strlen(text), COLUMNS_JSON_MAX, &json, err) < 0) {
         return -1;
     }
+    CLEANUP(free_cleanup) char *copy = strdup(text);
+    if (!copy) {
+        return err_nomem(err);
+    }
+    if (columns_parse_stored(json, ret_columns, err) < 0) {
+        return -1;
+    }
     *ret_version = (int)db_i64(res, 0, 0);
-    return columns_parse_stored(json, ret_columns, err);
+    *ret_text = STEAL(copy);
+    return 0;
 }
 
 /* {c5: [{values, cells}]} to the flat list of record_row. */
@@ -61,6 +79,24 @@ static json_t *flat_rows(const json_t *rows)
     return list;
 }
 
+/* What the calls of this unit were; nothing for a backend that makes none. */
+static int tell_usage(struct job *job, const struct extract_usage *usage, struct err *err)
+{
+    if (usage->calls + usage->remembered == 0) {
+        return 0;
+    }
+    if (usage->calls == 0 && outcome_detail(job->out, "cached", json_true(), err) < 0) {
+        return -1;
+    }
+    return outcome_detail(job->out, "usage",
+                          json_pack("{s:I, s:I, s:I, s:I, s:b}", "calls", (json_int_t)usage->calls,
+                                    "cachedCalls", (json_int_t)usage->remembered, "promptTokens",
+                                    (json_int_t)usage->prompt_tokens, "completionTokens",
+                                    (json_int_t)usage->completion_tokens, "estimated",
+                                    usage->estimated ? 1 : 0),
+                          err);
+}
+
 static int write_record(struct job *job, int schema_version, const struct extract_result *result,
                         struct err *err)
 {
@@ -78,7 +114,8 @@ static int write_record(struct job *job, int schema_version, const struct extrac
     if (outcome_record(job->out, record, err) < 0 ||
         outcome_detail(job->out, "backend", json_string(result->backend), err) < 0 ||
         outcome_detail(job->out, "completeness", json_real(result->completeness), err) < 0 ||
-        outcome_detail(job->out, "needsReview", json_boolean(result->needs_review), err) < 0) {
+        outcome_detail(job->out, "needsReview", json_boolean(result->needs_review), err) < 0 ||
+        tell_usage(job, &result->usage, err) < 0) {
         return -1;
     }
     return outcome_pipeline(job->out, PIPE_DONE, NULL, NULL, err);
@@ -87,18 +124,31 @@ static int write_record(struct job *job, int schema_version, const struct extrac
 static int ai_handle(struct job *job, struct err *err)
 {
     const struct task_claim *claim = job->claim;
+    const struct ai_state *state = job->ctx->state;
     CLEANUP(columns_cleanup) struct columns *columns = NULL;
     CLEANUP(doctext_cleanup) struct doctext *doc = NULL;
-    struct extract_options options = {.part = EXTRACT_ALL, .attempt = claim->attempts};
+    CLEANUP(free_cleanup) char *columns_text = NULL;
+    struct memory memory;
+    struct extract_memory kept;
+    struct extract_options options = {.part = EXTRACT_ALL,
+                                      .attempt = claim->attempts,
+                                      .retry_after_ms = &job->retry_after_ms,
+                                      .cancel = &job->cancel};
     struct extract_result result = {0};
     int schema_version = 0;
 
-    if (load_columns(job, &schema_version, &columns, err) < 0 ||
+    if (load_columns(job, &schema_version, &columns, &columns_text, err) < 0 ||
         pages_load(job->ctx->service->db, job->ctx->service->store, claim->key.file_id,
                    claim->version, claim->key.generation, &doc, err) < 0) {
         return -1;
     }
-    if (extract_record(job->ctx->state, columns, doc, &options, &result, err) < 0) {
+    if (state->openai) {
+        if (memory_open(job, columns_text, doc, state->backend->name, &memory, &kept, err) < 0) {
+            return -1;
+        }
+        options.memory = &kept;
+    }
+    if (extract_record(state->backend, columns, doc, &options, &result, err) < 0) {
         return -1;
     }
     int r = write_record(job, schema_version, &result, err);
@@ -106,22 +156,71 @@ static int ai_handle(struct job *job, struct err *err)
     return r;
 }
 
+static int setup_openai(struct ai_state *state, struct err *err)
+{
+    struct openai_config config = {
+        .url = ai_options.url,
+        .model = ai_options.model,
+        .key = ai_options.key,
+        .api_key_header = strcmp(ai_options.key_header, "api-key") == 0,
+        .old_max_tokens = strcmp(ai_options.max_tokens_field, "max_tokens") == 0,
+        .max_tokens = (unsigned)ai_options.max_tokens,
+        .context_tokens = (unsigned)ai_options.context_tokens,
+        .timeout_ms = (unsigned)ai_options.timeout_ms,
+    };
+
+    if (!openai_mode_parse(ai_options.schema_mode, &config.mode)) {
+        return err_set(err, ERR_FATAL, "invalid_config", "unknown AI schema mode");
+    }
+    if (http_client_new(NULL, &state->http, err) < 0) {
+        return -1;
+    }
+    config.send_ctx = state->http;
+    if (backend_openai_new(&config, &state->openai, err) < 0) {
+        return -1;
+    }
+    state->backend = state->openai;
+    return 0;
+}
+
+static void ai_teardown(struct stage_ctx *ctx)
+{
+    struct ai_state *state = ctx->state;
+
+    if (state) {
+        backend_openai_free(state->openai);
+        http_client_free(state->http);
+        free(state);
+        ctx->state = NULL;
+    }
+}
+
 static int ai_setup(struct stage_ctx *ctx, struct err *err)
 {
-    if (strcmp(ai_options.backend, "rules") == 0) {
-        ctx->state = (void *)(uintptr_t)backend_rules();
-        return 0;
+    if (ai_options_check(&ai_options, err) < 0) {
+        return -1;
     }
-    return err_set(err, ERR_FATAL, "invalid_config", "unknown AI backend %s", ai_options.backend);
+    struct ai_state *state = calloc(1, sizeof(*state));
+    if (!state) {
+        return err_nomem(err);
+    }
+    ctx->state = state;
+    state->backend = backend_rules();
+    if (strcmp(ai_options.backend, "openai") == 0 && setup_openai(state, err) < 0) {
+        ai_teardown(ctx);
+        return -1;
+    }
+    return 0;
 }
 
 const struct stage ai_extractor = {
     .id = STAGE_AI,
     .service = "ai-extractor",
     .options = ai_option_defs,
-    .n_options = 7,
+    .n_options = AI_OPTIONS,
     .options_target = &ai_options,
     .store_required = true,
     .setup = ai_setup,
     .handle = ai_handle,
+    .teardown = ai_teardown,
 };

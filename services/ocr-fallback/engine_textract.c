@@ -9,12 +9,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "libcommon/effect.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "libcommon/sigv4.h"
 
 #define CALL_TIMEOUT_MS 60000
-#define KEEP_TRIES 5
 #define BODY_MAX (TEXTRACT_BYTES_MAX / 3 * 4 + 1024)
 
 struct textract {
@@ -150,12 +150,6 @@ int textract_call(struct textract *textract, struct job *job, const char *action
 
 /* --- answers that were paid for --------------------------------------------------------------- */
 
-static const char find_sql[] =
-    "SELECT convert_from(response, 'UTF8') FROM effect WHERE idem_key = $1 AND kind = 'textract'";
-static const char keep_sql[] = "INSERT INTO effect (idem_key, kind, response)"
-                               " VALUES ($1, 'textract', convert_to($2, 'UTF8'))"
-                               " ON CONFLICT DO NOTHING";
-
 static void effect_key(const struct job *job, int page, char key[128])
 {
     snprintf(key, 128, "textract/%s/%d/%d", job->claim->key.file_id, job->claim->key.generation,
@@ -164,37 +158,29 @@ static void effect_key(const struct job *job, int page, char key[128])
 
 static int find_effect(struct job *job, const char *key, json_t **ret, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {key};
+    CLEANUP(buf_done) struct buf kept = {0};
+    bool found = false;
 
-    if (db_run(job->ctx->service->db, find_sql, 1, params, &res, err) < 0) {
+    buf_init(&kept, TEXTRACT_RESPONSE_MAX);
+    if (effect_find(job->ctx->service->db, "textract", key, &kept, &found, err) < 0) {
         return -1;
     }
-    if (PQntuples(res) == 0) {
+    if (!found) {
         *ret = NULL;
         return 0;
     }
-    return jget_load(PQgetvalue(res, 0, 0), (size_t)PQgetlength(res, 0, 0), TEXTRACT_RESPONSE_MAX,
-                     ret, err);
+    return jget_load(kept.data ? kept.data : "", kept.len, TEXTRACT_RESPONSE_MAX, ret, err);
 }
 
-/* The answer is paid for: Postgres being away for a moment must not lose it. What could not be
- * kept is still used. */
-static void keep_effect(struct job *job, const char *key, const char *text)
+/* What could not be kept is still used. */
+static void keep_effect(struct job *job, const char *key, const struct buf *answer)
 {
-    const char *params[] = {key, text};
     struct err err = ERR_INIT;
 
-    for (int i = 0; i < KEEP_TRIES && !atomic_load(&job->cancel); i++) {
-        if (db_run(job->ctx->service->db, keep_sql, 2, params, NULL, &err) == 0) {
-            return;
-        }
-        if (err.class != ERR_TRANSIENT) {
-            break;
-        }
-        nanosleep(&(struct timespec){.tv_nsec = 400000000L}, NULL);
+    if (effect_keep(job->ctx->service->db, &job->cancel, "textract", key, answer->data, answer->len,
+                    &err) < 0) {
+        log_err(LOG_DEBUG, "a paid answer was not kept", &err);
     }
-    log_err(LOG_DEBUG, "a paid answer was not kept", &err);
 }
 
 int textract_detect(struct textract *textract, struct job *job, int page, const void *data,
@@ -224,7 +210,7 @@ int textract_detect(struct textract *textract, struct job *job, int page, const 
                           &raw, err) < 0) {
             return -1;
         }
-        keep_effect(job, key, raw.data);
+        keep_effect(job, key, &raw);
     }
     if (textract_read_blocks(json_object_get(answer, "Blocks"), 1, ret, err) < 0) {
         return -1;
