@@ -207,8 +207,9 @@ bench: ## measured figures into docs/benchmarks.md
 	@tests/run.py bench
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
-docs: binaries ## regenerate docs/configuration.md from the option tables
+docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL
 	@tools/gen_docs.sh $(B)/bin >docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+	@tools/schema_docs.py >docs/schema.md.new && mv docs/schema.md.new docs/schema.md
 
 # One entry per C file with clang's own list of flags, for clang-tidy and editors.
 CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk

@@ -18,6 +18,47 @@ def test_configuration_page_is_current():
     assert read("docs/configuration.md") == made, "docs/configuration.md is old: make docs"
 
 
+def test_schema_page_is_current():
+    made = subprocess.run([f"{rig.ROOT}/tools/schema_docs.py"], capture_output=True, text=True,
+                          check=True).stdout
+    assert read("docs/schema.md") == made, "docs/schema.md is old: make docs"
+    tables = re.findall(r"^CREATE TABLE (\w+) \($", read("proto-schemas/postgres/0001_core.sql"), re.M)
+    assert tables and not [t for t in tables if f"### {t}\n" not in made]
+
+
+def markdown_files():
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=rig.ROOT,
+                            capture_output=True, text=True, check=True).stdout
+    return [path for path in listed.split("\n") if path]
+
+
+def test_links_lead_somewhere():
+    """Relative links of every page: the file is there, and so is the heading."""
+    def anchors(path):
+        heads = re.findall(r"^#+ +(.*)$", read(path), re.M)
+        return {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in heads}
+
+    dead = []
+    for page in markdown_files():
+        for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?s)```.*?```", "", read(page))):
+            if re.match(r"[a-z]+:", link):
+                continue
+            path, _, anchor = link.partition("#")
+            target = os.path.normpath(os.path.join(os.path.dirname(page), path)) if path else page
+            if not os.path.exists(os.path.join(rig.ROOT, target)) or (
+                    anchor and anchor not in anchors(target)):
+                dead.append(f"{page}: {link}")
+    assert not dead, dead
+
+
+def test_architecture_names_every_service():
+    page = read("docs/ARCHITECTURE.md")
+    services = os.listdir(os.path.join(rig.ROOT, "services"))
+    assert not [s for s in services if f"**{s}**" not in page]
+    assert not [s for s in services
+                if not os.path.exists(os.path.join(rig.ROOT, "services", s, "README.md"))]
+
+
 def test_every_package_is_explained():
     named = re.findall(r"^[a-z0-9][a-z0-9.+-]*$", read("deploy/local/packages.txt"), re.M)
     page = read("docs/dependencies.md").replace("libreoffice-writer, -calc, -impress",
