@@ -495,7 +495,7 @@ def test_description_names_every_route(gateway, alice):
 
 
 def check_operation(op, ids, session):
-    @hypothesis.settings(max_examples=5, deadline=None, database=None, derandomize=True,
+    @hypothesis.settings(max_examples=3, deadline=None, database=None, derandomize=True,
                          suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(case=op.as_strategy())
     def run(case):
