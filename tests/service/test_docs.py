@@ -72,3 +72,27 @@ def test_every_package_is_explained():
 def test_every_pinned_tool_is_explained():
     wanted = re.findall(r"^([a-z0-9-]+)", read("tests/requirements.in"), re.M)
     assert not [w for w in wanted if f"| {w} " not in read("docs/dependencies.md")]
+
+
+def test_names_in_pages_exist():
+    """Metrics, options, error codes and make targets that a page names are those of the code."""
+    known_metrics = set(re.findall(r'"(docfleet_[a-z_]+)"', read("libcommon/metrics.c")))
+    known_options = set(re.findall(r"DOCFLEET_[A-Z0-9_]+", read("docs/configuration.md")))
+    sources = subprocess.run(["git", "grep", "-hoE", r"""["'][a-z]+(_[a-z]+)*["']|^PROGRAMS.*""", "--",
+                              "libcommon", "services", "tests/*/build.mk"],
+                             cwd=rig.ROOT, capture_output=True, text=True, check=True).stdout
+    known_codes = {word.strip("\"'") for word in sources.split()}
+    targets = known_codes | set(re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.M))
+    # names of the tests, of the scripts of deploy/local, of Postgres objects
+    other = {"DOCFLEET_SHARED", "DOCFLEET_CACHE_DIR", "DOCFLEET_CRASH_AT", "DOCFLEET_FAULTS",
+             "DOCFLEET_S3_", "DOCFLEET_", "DOCFLEET_CONFIG", "docfleet_task"}
+    wrong = []
+    for page in markdown_files():
+        text = read(page)
+        wrong += [f"{page}: {n}" for n in set(re.findall(r"\bdocfleet_[a-z_]+", text)) - known_metrics - other]
+        wrong += [f"{page}: {n}" for n in set(re.findall(r"\bDOCFLEET_[A-Z0-9_]*", text)) - known_options - other]
+        wrong += [f"{page}: make {n}" for n in set(re.findall(r"`make ([a-z0-9-]+)", text)) - targets]
+    tables = read("docs/ARCHITECTURE.md").partition("## Error class decides")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| (`.*?) \|", tables, re.M):
+        wrong += [f"code {c}" for c in re.findall(r"`([a-z_]+)`", row) if c not in known_codes]
+    assert not wrong, sorted(wrong)
