@@ -147,7 +147,8 @@ static int load(const struct picture *picture, VipsImage **ret, struct err *err)
     } bytes = {.in = picture->data};
     VipsBlob *blob = vips_blob_new(NULL, bytes.out, picture->len);
     VipsImage *image = NULL;
-    const int rc = vips_call(loader_of(picture->kind), blob, &image, NULL);
+    const int rc = vips_call(loader_of(picture->kind), blob, &image, "fail_on",
+                             picture->whole ? VIPS_FAIL_ON_TRUNCATED : VIPS_FAIL_ON_NONE, NULL);
 
     vips_area_unref(VIPS_AREA(blob));
     if (rc != 0 || !image) {
@@ -276,14 +277,17 @@ static int shrink(VipsImage *from, int width, int height, const char *profile,
 static int load_small(const struct picture *picture, int page, int width, int height,
                       VipsImage **ret, struct err *err)
 {
-    char options[32] = "";
+    const char *fail_on = picture->whole ? "truncated" : "none";
+    char options[48];
     union {
         const void *in;
         void *out;
     } bytes = {.in = picture->data};
 
     if (page > 0) {
-        snprintf(options, sizeof(options), "[page=%d]", page);
+        snprintf(options, sizeof(options), "[page=%d,fail_on=%s]", page, fail_on);
+    } else {
+        snprintf(options, sizeof(options), "[fail_on=%s]", fail_on);
     }
     if (vips_thumbnail_buffer(bytes.out, picture->len, ret, width, "height", height, "size",
                               VIPS_SIZE_DOWN, "export_profile", "srgb", "option_string", options,

@@ -23,6 +23,7 @@ struct picture {
     int width; /* of the first page as stored, before orientation */
     int height;
     int pages;             /* more than one only for TIFF */
+    bool whole;            /* for the caller to set: a file that is cut off is "corrupt" */
     VipsImage *ready;      /* owned: decoded already (BMP), else NULL */
     unsigned char *pixels; /* owned: under ready */
 };
@@ -37,7 +38,7 @@ int picture_open(const void *data, size_t len, struct picture *ret_picture,
 void picture_close(struct picture *picture);
 
 /* One page (from 0), upright, in sRGB on white, 8 bits, three bands, fitted into width x height,
- * never enlarged, in memory. A cut-off file gives what can be seen of it.
+ * never enlarged, in memory. A cut-off file gives what can be seen of it, unless `whole` is set.
  * The caller unrefs. */
 int picture_fit(const struct picture *picture, int page, int width, int height,
                 VipsImage **ret_image, struct err *err) WARN_UNUSED;

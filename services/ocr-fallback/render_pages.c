@@ -263,6 +263,7 @@ int pages_open(const char *data, size_t len, enum file_kind kind, struct pages *
     } else {
         r = picture_open(data, len, &pages->picture, err);
         pages->n = pages->picture.pages;
+        pages->picture.whole = true; /* half of a text would pass for all of it */
     }
     if (r == 0 && pages->n > OCR_PAGES_MAX) {
         r = err_set(err, ERR_PERMANENT, "too_many_pages", "%d pages, at most %d are allowed",
