@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The jailed half: decoding, drawing and tesseract; no database, broker or network code.
 PROGRAMS += ocr-fallback-zygote
-ocr-fallback-zygote_SRCS := zygote.c render_pages.c engine_tesseract.c split_pdf.c ocr_page.c \
+ocr-fallback-zygote_SRCS := zygote.c render_pages.c engine_tesseract.c split_pdf.c deskew.c ocr_page.c \
 	libcommon/picture/picture.c libcommon/picture/bmp.c
 ocr-fallback-zygote_PKGS := tesseract lept poppler-glib cairo fontconfig vips gmodule-2.0 libqpdf \
 	jansson libseccomp

@@ -67,6 +67,9 @@ static void place(const struct bitmap *bitmap, int turned, const int px[4], doub
            : turned == 270 ? by270
                            : straight,
            sizeof(straight));
+    bool swap = turned == 90 || turned == 270;
+    bitmap_tilt_back(bitmap, swap ? bitmap->height : bitmap->width,
+                     swap ? bitmap->width : bitmap->height, box);
 }
 
 static bool has_letter(const char *text)

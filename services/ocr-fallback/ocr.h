@@ -22,6 +22,7 @@ struct bitmap {
     unsigned char *pixels; /* owned, width bytes a row */
     int width, height;
     int dpi;                        /* guess for pictures */
+    double tilt;                    /* degrees it was turned clockwise to stand straight */
     double page_width, page_height; /* points; for pictures: pixels as stored, upright */
 };
 
@@ -29,6 +30,12 @@ void bitmap_done(struct bitmap *bitmap);
 /* Turned clockwise by 90, 180 or 270 degrees. */
 int bitmap_turn(const struct bitmap *from, int degrees, struct bitmap *ret,
                 struct err *err) WARN_UNUSED;
+/* Degrees to turn clockwise so that lines run straight; 0 when they do, or nobody can tell. */
+double bitmap_skew(const struct bitmap *bitmap);
+int bitmap_straighten(const struct bitmap *from, double degrees, struct bitmap *ret,
+                      struct err *err) WARN_UNUSED;
+/* A box (fractions) on a straightened bitmap of that size, back on the page as it was. */
+void bitmap_tilt_back(const struct bitmap *bitmap, int width, int height, double box[4]);
 /* True when nothing is on it but an even ground. */
 bool bitmap_blank(const struct bitmap *bitmap);
 int bitmap_jpeg(const struct bitmap *bitmap, void **ret_data, size_t *ret_len,

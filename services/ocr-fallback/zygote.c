@@ -68,8 +68,22 @@ static int page_list(const struct jail_unit *unit, int list[UNIT_PAGES_MAX], siz
 
 struct reader {
     struct pages *pages;
+    double skew;        /* of the page at hand */
     double retry_below; /* a reading with less confidence is tried again in other ways */
 };
+
+/* The page as the engine is to see it. */
+static int draw_straight(struct reader *reader, int number, int dpi, struct bitmap *ret,
+                         struct err *err)
+{
+    CLEANUP(bitmap_done) struct bitmap drawn = {0};
+
+    if (pages_draw(reader->pages, number, dpi, &drawn, err) < 0 ||
+        bitmap_straighten(&drawn, reader->skew, ret, err) < 0) {
+        return -1;
+    }
+    return 0;
+}
 
 static void better_of(struct ocr_page *best, struct ocr_page *other)
 {
@@ -126,7 +140,7 @@ static int try_harder(struct reader *reader, int number, int turn, struct ocr_pa
     CLEANUP(bitmap_done) struct bitmap upright = {0};
     struct ocr_page page;
 
-    if (pages_draw(reader->pages, number, RETRY_DPI, &bitmap, err) < 0 ||
+    if (draw_straight(reader, number, RETRY_DPI, &bitmap, err) < 0 ||
         (turn && bitmap_turn(&bitmap, turn, &upright, err) < 0)) {
         return -1;
     }
@@ -134,6 +148,22 @@ static int try_harder(struct reader *reader, int number, int turn, struct ocr_pa
         return -1;
     }
     better_of(best, &page);
+    return 0;
+}
+
+static int straighten(struct reader *reader, struct bitmap *drawn, struct err *err)
+{
+    struct bitmap straight;
+
+    reader->skew = bitmap_skew(drawn);
+    if (reader->skew == 0) {
+        return 0;
+    }
+    if (bitmap_straighten(drawn, reader->skew, &straight, err) < 0) {
+        return -1;
+    }
+    bitmap_done(drawn);
+    *drawn = straight;
     return 0;
 }
 
@@ -149,6 +179,9 @@ static int read_page(struct reader *reader, int number, struct bitmap *drawn, st
     *ret_blank = bitmap_blank(drawn);
     if (*ret_blank) {
         return 0;
+    }
+    if (straighten(reader, drawn, err) < 0) {
+        return -1;
     }
     if (tesseract_read(drawn, READ_LAYOUT, 0, best, err) < 0) {
         return -1;
