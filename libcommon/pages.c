@@ -96,8 +96,7 @@ int page_sink_page(struct page_sink *sink, int page, const char *engine, double 
     return 0;
 }
 
-int page_sink_words(struct page_sink *sink, int page, const char *line, size_t len,
-                    struct err *err)
+int page_sink_words(struct page_sink *sink, int page, const char *line, size_t len, struct err *err)
 {
     struct sink_page *p = sink->n > 0 ? &sink->pages[sink->n - 1] : NULL;
 
@@ -178,15 +177,14 @@ int page_sink_store(struct page_sink *sink, struct job *job, struct err *err)
     }
     if (job_put(job, "text", sink->text.data ? sink->text.data : "", sink->text.len,
                 "text/plain; charset=utf-8", &text_key, err) < 0 ||
-        outcome_artifact(job->out, "text", 0, text_key, sink->text.len,
-                         "text/plain; charset=utf-8", NULL, err) < 0) {
+        outcome_artifact(job->out, "text", 0, text_key, sink->text.len, "text/plain; charset=utf-8",
+                         NULL, err) < 0) {
         return -1;
     }
-    if (sink->words.len > 0 &&
-        (job_put(job, "words", sink->words.data, sink->words.len, "application/x-ndjson",
-                 &words_key, err) < 0 ||
-         outcome_artifact(job->out, "words", 0, words_key, sink->words.len,
-                          "application/x-ndjson", NULL, err) < 0)) {
+    if (sink->words.len > 0 && (job_put(job, "words", sink->words.data, sink->words.len,
+                                        "application/x-ndjson", &words_key, err) < 0 ||
+                                outcome_artifact(job->out, "words", 0, words_key, sink->words.len,
+                                                 "application/x-ndjson", NULL, err) < 0)) {
         return -1;
     }
     for (size_t i = 0; i < sink->n; i++) {
@@ -305,8 +303,8 @@ static int load_rows(struct object_cache *cache, struct store *store, const PGre
     return 0;
 }
 
-int pages_load(struct db *db, struct store *store, const char *file_id, int version,
-               int generation, struct doctext **ret_doc, struct err *err)
+int pages_load(struct db *db, struct store *store, const char *file_id, int version, int generation,
+               struct doctext **ret_doc, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(doctext_cleanup) struct doctext *doc = doctext_new();

@@ -87,7 +87,7 @@ int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err)
 /* Dispatch --------------------------------------------------------------------------------------*/
 
 #define KEYS_FROM_JSON                                                                             \
-    "(SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u, (x->>3)::int AS g,"     \
+    "(SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u, (x->>3)::int AS g,"    \
     " (x->>4)::int AS d, (x->>5)::int AS i FROM jsonb_array_elements($1::jsonb) AS x"              \
     " ORDER BY 1, 2, 3, 4) v"
 
@@ -103,8 +103,8 @@ static char *keys_json(const struct task_key *keys, const int *seqs, size_t n)
 
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_pack("[s, i, i, i, i, i]", keys[i].file_id, keys[i].stage,
-                                              keys[i].unit, keys[i].generation,
-                                              seqs ? seqs[i] : 0, (int)i));
+                                              keys[i].unit, keys[i].generation, seqs ? seqs[i] : 0,
+                                              (int)i));
     }
     return json_array_size(list) == n ? json_dumps(list, JSON_COMPACT) : NULL;
 }
@@ -232,8 +232,8 @@ int task_expire(struct db *db, const struct task_out *out, bool *ret_done, struc
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct db_num stage, unit, generation, token;
     const char *params[] = {out->key.file_id, db_num(&stage, out->key.stage),
-                            db_num(&unit, out->key.unit),
-                            db_num(&generation, out->key.generation), db_num(&token, out->token)};
+                            db_num(&unit, out->key.unit), db_num(&generation, out->key.generation),
+                            db_num(&token, out->token)};
 
     if (db_run(db, expire_sql, 5, params, &res, err) < 0) {
         return -1;
@@ -254,8 +254,8 @@ int task_expire_dead(struct db *db, const struct task_out *out, struct task_end 
         return -1;
     }
     claim.version = PQntuples(res) > 0 ? (int)db_i64(res, 0, 0) : 1;
-    err_set(&why, ERR_UNKNOWN, "crash_loop",
-            "the worker was lost %d times while it worked on this", out->crashes);
+    err_set(&why, ERR_UNKNOWN, "crash_loop", "the worker was lost %d times while it worked on this",
+            out->crashes);
     return task_dead(db, &claim, &why, NULL, ret_end, err);
 }
 
@@ -390,8 +390,7 @@ static const char since_sql[] =
     "SELECT pos, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), user_id,"
     "   file_id, kind, body, stage FROM event WHERE pos > $1::bigint ORDER BY pos LIMIT $2::int";
 
-static int each_event(const PGresult *res, task_event_fn fn, void *ctx, int *ret_n,
-                      struct err *err)
+static int each_event(const PGresult *res, task_event_fn fn, void *ctx, int *ret_n, struct err *err)
 {
     for (int row = 0; row < PQntuples(res); row++) {
         struct task_event event = {.pos = db_i64(res, row, 0),

@@ -38,10 +38,10 @@ struct task_out {
     struct task_key key;
     int dispatch_seq;
     /* filled by task_check_out: */
-    bool back;       /* not dispatched or running any more, or dispatched anew */
+    bool back; /* not dispatched or running any more, or dispatched anew */
     bool running;
-    bool expired;    /* running, and its lease is over */
-    int crashes;     /* attempts - failures - refunds */
+    bool expired; /* running, and its lease is over */
+    int crashes;  /* attempts - failures - refunds */
     int64_t token;
     int attempts, failures, refunds;
 };
@@ -54,8 +54,8 @@ int task_strays(struct db *db, int stage, task_stray_fn fn, void *ctx, struct er
 
 /* running -> pending where the lease is over (token must hold): the crash shows in the counters.
  * *ret_done false: it was renewed or ended meanwhile. */
-int task_expire(struct db *db, const struct task_out *out, bool *ret_done, struct err *err)
-    WARN_UNUSED;
+int task_expire(struct db *db, const struct task_out *out, bool *ret_done,
+                struct err *err) WARN_UNUSED;
 /* running -> dead (crash_loop). */
 int task_expire_dead(struct db *db, const struct task_out *out, struct task_end *ret_end,
                      struct err *err) WARN_UNUSED;
@@ -75,10 +75,11 @@ struct task_worker {
 int task_workers(struct db *db, int stage, struct task_worker *workers, size_t max, size_t *ret_n,
                  bool *ret_paused, struct err *err) WARN_UNUSED;
 /* Weights of users that are not 1; fn per user. */
-int task_weight(struct db *db, const char *user_id, double *ret_weight, struct err *err)
-    WARN_UNUSED;
+int task_weight(struct db *db, const char *user_id, double *ret_weight,
+                struct err *err) WARN_UNUSED;
 
-/* Counts what is unsent and writes the stage's backlog row (unsent + out), which autoscalers read. */
+/* Counts what is unsent and writes the stage's backlog row (unsent + out), which autoscalers read.
+ */
 int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
                  struct err *err) WARN_UNUSED;
 
@@ -97,6 +98,6 @@ int task_events_assign(struct db *db, int limit, task_event_fn fn, void *ctx, in
                        struct err *err) WARN_UNUSED;
 int task_events_since(struct db *db, int64_t after, int limit, task_event_fn fn, void *ctx,
                       int *ret_n, struct err *err) WARN_UNUSED;
-int task_events_state(struct db *db, const char *name, int64_t *ret_value, struct err *err)
-    WARN_UNUSED;
+int task_events_state(struct db *db, const char *name, int64_t *ret_value,
+                      struct err *err) WARN_UNUSED;
 int task_events_published(struct db *db, int64_t pos, struct err *err) WARN_UNUSED;
