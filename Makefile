@@ -30,7 +30,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy format \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -191,7 +191,7 @@ restart: ## restart one service: make restart S=text-extractor
 clean-data: ## stop everything and drop all local data (.run)
 	@deploy/local/clean-data
 
-.PHONY: test unit service e2e lint format format-check docs bench print-unit-binaries
+.PHONY: test unit service e2e lint format format-check docs bench bench-accuracy print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
 	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
@@ -205,6 +205,8 @@ e2e: ## end-to-end tests (K=expression for some)
 	@tests/run.py e2e $(if $(K),-k "$(K)")
 bench: ## measured figures into docs/benchmarks.md
 	@tests/run.py bench
+bench-accuracy: ## of these only precision and recall of the extraction
+	@tests/run.py bench -k accuracy
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
 docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL

@@ -451,54 +451,66 @@ def by_name(columns, record):
     return values
 
 
-def print_scores(scores, title):
-    print(f"| {title} | wanted | right | wrong | missing | precision | recall |")
-    print("|---|---|---|---|---|---|---|")
+def score_table(scores, title):
+    lines = [f"| {title} | wanted | right | wrong | missing | precision | recall |",
+             "|---|---|---|---|---|---|---|"]
     for (kind, name), score in sorted(scores.items(), key=lambda kv: (kv[0][0] != "type", kv[0])):
-        print(f"| {name} | {score.row()} |")
+        lines.append(f"| {name} | {score.row()} |")
+    return "\n".join(lines)
 
 
-def bench(args):
-    documents = list(make_documents(args.seed, args.count))
+def bench_scores(tool, seed, count, verbose=0):
+    """Scores of the made documents, and how many there were."""
+    documents = list(make_documents(seed, count))
     lines = "".join(json.dumps({"columns": BENCH_COLUMNS, "pages": d["pages"]}) + "\n"
                     for d in documents)
-    run = subprocess.run([args.tool], input=lines, capture_output=True, text=True, check=True)
+    run = subprocess.run([tool], input=lines, capture_output=True, text=True, check=True)
     scores = collections.defaultdict(Score)
     for document, line in zip(documents, run.stdout.splitlines(), strict=True):
         record = json.loads(line)
         if "error" in record:
             sys.exit(f"extract-tool: {record['error']}: {run.stderr[:300]}")
         values = by_name(BENCH_COLUMNS, record)
-        before = len(scores)
         for group in (("layout", document["layout"]), ("quality", document["quality"])):
             score_values(BENCH_COLUMNS, values, document["truth"],
                          scores if group[0] == "layout" else collections.defaultdict(Score, {
                              group: scores[group]}), group)
-        if args.verbose:
+        if verbose:
             for column in BENCH_COLUMNS[:-1]:
                 got, want = values[column["name"]], document["truth"][column["name"]]
                 if got is not None and (want is None or
                                         not same(column["type"], column["name"], got, want)):
                     print(document["layout"], document["quality"], document["locale"],
                           column["name"], got, want, file=sys.stderr)
-                elif got is None and want is not None and args.verbose > 1:
+                elif got is None and want is not None and verbose > 1:
                     print("missing", document["layout"], document["quality"], document["locale"],
                           column["name"], want, file=sys.stderr)
-        del before
-    print_scores(scores, f"rules, {len(documents)} made documents, seed {args.seed}")
+    return scores, len(documents)
+
+
+def bench(args):
+    scores, n = bench_scores(args.tool, args.seed, args.count, args.verbose)
+    print(score_table(scores, f"rules, {n} made documents, seed {args.seed}"))
+
+
+def is_receipt(entry):
+    return "company" in entry["fields"]
+
+
+def corpus_scores(truth, records):
+    scores = collections.defaultdict(Score)
+    for path, entry in truth.items():
+        columns = CORPUS_RECEIPT_COLUMNS if is_receipt(entry) else CORPUS_INVOICE_COLUMNS
+        values = records.get(path, {}).get("values", {})
+        score_values(columns, values, entry["fields"], scores,
+                     ("set", "receipts (scans)" if is_receipt(entry) else "invoices (PDF)"))
+    return scores
 
 
 def corpus(args):
     truth = json.load(open(args.truth, encoding="utf-8"))
     records = json.load(open(args.records, encoding="utf-8"))
-    scores = collections.defaultdict(Score)
-    for path, entry in truth.items():
-        receipt = "company" in entry["fields"]
-        columns = CORPUS_RECEIPT_COLUMNS if receipt else CORPUS_INVOICE_COLUMNS
-        values = records.get(path, {}).get("values", {})
-        score_values(columns, values, entry["fields"], scores,
-                     ("set", "receipts (scans)" if receipt else "invoices (PDF)"))
-    print_scores(scores, f"rules, {len(truth)} documents of the corpus")
+    print(score_table(corpus_scores(truth, records), f"rules, {len(truth)} documents of the corpus"))
 
 
 def main():

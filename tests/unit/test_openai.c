@@ -87,6 +87,48 @@ static void script_done(struct script *script)
     }
 }
 
+/* Answers by name, as a table would keep them. */
+struct kept {
+    char name[4][80];
+    char *answer[4];
+    size_t n, finds;
+};
+
+static int kept_find(void *ctx, const char *name, char **ret_answer, size_t *ret_len,
+                     struct err *err)
+{
+    struct kept *kept = ctx;
+
+    (void)err;
+    kept->finds++;
+    for (size_t i = 0; i < kept->n; i++) {
+        if (strcmp(kept->name[i], name) == 0) {
+            *ret_answer = strdup(kept->answer[i]);
+            *ret_len = strlen(kept->answer[i]);
+        }
+    }
+    return 0;
+}
+
+static void kept_keep(void *ctx, const char *name, const char *answer, size_t len)
+{
+    struct kept *kept = ctx;
+
+    assert_true(kept->n < 4);
+    (void)snprintf(kept->name[kept->n], sizeof(kept->name[0]), "%s", name);
+    kept->answer[kept->n] = strndup(answer, len);
+    kept->n++;
+}
+
+static void kept_done(struct kept *kept)
+{
+    for (size_t i = 0; i < kept->n; i++) {
+        free(kept->answer[i]);
+    }
+}
+
+static const struct extract_memory *memory; /* of run(); NULL: none */
+
 static int run(struct script *script, const struct openai_config *base, const char *columns_json,
                size_t n_pages, struct extract_result *ret, int64_t *retry_after, struct err *err)
 {
@@ -94,7 +136,7 @@ static int run(struct script *script, const struct openai_config *base, const ch
     struct columns *columns = NULL;
     struct backend *backend = NULL;
     struct extract_options options = {
-        .part = EXTRACT_ALL, .attempt = 2, .retry_after_ms = retry_after};
+        .part = EXTRACT_ALL, .attempt = 2, .retry_after_ms = retry_after, .memory = memory};
     struct doctext *doc = doctext_new();
     json_t *json = json_loads(columns_json, 0, NULL);
     const char *text = "Invoice\nTotal   12,50 EUR\nSupplier:  Acme Ltd\n";
@@ -391,6 +433,67 @@ static void test_halves(void **state)
     free(body);
 }
 
+/* What was answered once is not asked again; only a repair that repaired nothing is. */
+static void test_memory(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct extract_result result;
+    struct kept kept = {.n = 0};
+    const struct extract_memory keeps = {&kept, kept_find, kept_keep};
+    char *bad = completion("no", "stop");
+    char *body = completion(good, "stop");
+    const struct reply replies[] = {{500, "", 0}, {200, bad, 0}, {200, bad, 0}, {200, body, 0}};
+    struct script script = {.replies = replies, .n = 4};
+    const struct openai_config config = {.seed = 0};
+
+    memory = &keeps;
+    assert_int_equal(run(&script, &config, two_columns, 1, &result, NULL, &err), -1);
+    assert_int_equal(kept.n, 0);
+    assert_int_equal(run(&script, &config, two_columns, 1, &result, NULL, &err), 0);
+    assert_true(result.partial);
+    assert_int_equal(kept.n, 1);
+    assert_int_equal(result.usage.calls, 2);
+    extract_result_done(&result);
+
+    assert_int_equal(run(&script, &config, two_columns, 1, &result, NULL, &err), 0);
+    assert_int_equal(result.usage.calls, 1);
+    assert_int_equal(result.usage.remembered, 1);
+    assert_int_equal(kept.n, 2);
+    extract_result_done(&result);
+
+    assert_int_equal(run(&script, &config, two_columns, 1, &result, NULL, &err), 0);
+    assert_int_equal(result.usage.calls, 0);
+    assert_int_equal(result.usage.prompt_tokens, 0);
+    assert_int_equal(result.usage.remembered, 2);
+    assert_string_equal(json_string_value(json_object_get(result.values, "c2")), "Acme Ltd");
+    assert_int_equal(script.at, 4);
+    extract_result_done(&result);
+    memory = NULL;
+    script_done(&script);
+    kept_done(&kept);
+    free(bad);
+    free(body);
+}
+
+/* No page, no text: no call. */
+static void test_no_text(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct extract_result result;
+    struct script script = {.n = 0};
+    const struct openai_config config = {.seed = 0};
+
+    assert_int_equal(run(&script, &config, two_columns, 0, &result, NULL, &err), 0);
+    assert_int_equal(script.at, 0);
+    assert_true(json_is_null(json_object_get(result.values, "c1")));
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(result.cells, "c1"), "reason")),
+        "no_text");
+    extract_result_done(&result);
+}
+
 static void test_rows(void **state)
 {
     (void)state;
@@ -434,6 +537,8 @@ int main(void)
         cmocka_unit_test(test_refusal_and_tool),
         cmocka_unit_test(test_provider_errors),
         cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_no_text),
         cmocka_unit_test(test_rows),
     };
 
