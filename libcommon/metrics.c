@@ -38,7 +38,6 @@ static const struct {
     {"docfleet_events_published_total", COUNTER, "Events given a position and sent"},
     {"docfleet_leader", GAUGE, "1 where this process leads the stage"},
     {"docfleet_dead_letters", GAUGE, "Open dead letters, by stage and reason"},
-    {"docfleet_breaker_state", GAUGE, "0 closed, 1 open, 2 half open, by dependency"},
     {"docfleet_dependency_up", GAUGE, "1 where the dependency answers"},
     {"docfleet_provider_throttles_total", COUNTER, "Throttled calls, by provider"},
     {"docfleet_provider_calls_total", COUNTER, "Calls to paid providers, by outcome"},
@@ -52,7 +51,6 @@ static const struct {
     {"docfleet_objects_deleted_total", COUNTER, "Objects deleted by the cleaner, by reason"},
     {"docfleet_http_requests_total", COUNTER, "Requests by route and status"},
     {"docfleet_http_request_duration_seconds", HISTOGRAM, "Time of a request by route"},
-    {"docfleet_sse_clients", GAUGE, "Open event streams"},
     {"docfleet_series_dropped_total", COUNTER, "Series refused because there are too many"},
 };
 

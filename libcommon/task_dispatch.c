@@ -355,6 +355,23 @@ int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, do
     return 0;
 }
 
+static const char letters_sql[] =
+    "SELECT stage, reason, count(*) FILTER (WHERE state = 'open') FROM dead_letter GROUP BY 1, 2"
+    " ORDER BY 3 DESC LIMIT 200";
+
+int task_letters(struct db *db, task_letters_fn fn, void *ctx, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_run(db, letters_sql, 0, NULL, &res, err) < 0) {
+        return -1;
+    }
+    for (int row = 0; row < PQntuples(res); row++) {
+        fn(ctx, (int)db_i64(res, row, 0), PQgetvalue(res, row, 1), db_i64(res, row, 2));
+    }
+    return 0;
+}
+
 int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;

@@ -83,6 +83,10 @@ int task_weight(struct db *db, const char *user_id, double *ret_weight,
 int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
                  struct err *err) WARN_UNUSED;
 
+/* Open dead letters by stage and reason; reasons that have had any come with 0. */
+typedef void (*task_letters_fn)(void *ctx, int stage, const char *reason, int64_t n);
+int task_letters(struct db *db, task_letters_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+
 /* Seconds since Postgres started: leases are left alone for one TTL after that. */
 int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err) WARN_UNUSED;
 

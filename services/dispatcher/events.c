@@ -15,6 +15,7 @@
 #define EVENTS_BATCH 500
 #define EVENTS_POLL_MS 500U
 #define SAVE_MS 1000U
+#define LETTERS_MS 10000U
 #define SEND_TIMEOUT_MS 10000U
 
 struct outgoing {
@@ -192,16 +193,32 @@ static void due_user(void *ctx, int stage, const char *user_id)
     }
 }
 
+static void letter_metric(void *ctx, int stage, const char *reason, int64_t n)
+{
+    char labels[96];
+
+    (void)ctx;
+    snprintf(labels, sizeof(labels), "stage=\"%s\",reason=\"%.40s\"", stage_name(stage), reason);
+    metrics_set("docfleet_dead_letters", labels, (double)n);
+}
+
 void *due_loop(void *arg)
 {
     struct dispatcher *d = arg;
     struct leader leader = {.key = LEADER_DUE};
     struct timespec ts = {.tv_nsec = 250000000L};
+    uint64_t letters_at = 0;
 
     while (!atomic_load(&d->service.stopping)) {
         struct err err = ERR_INIT;
         if (leader_hold(&leader, d) && task_promote(d->service.db, due_user, d, &err) < 0) {
             log_err(LOG_DEBUG, "due tasks wait", &err);
+        }
+        if (leader.pg && clock_mono_ms() >= letters_at) {
+            letters_at = clock_mono_ms() + LETTERS_MS;
+            if (task_letters(d->service.db, letter_metric, d, &err) < 0) {
+                log_err(LOG_DEBUG, "dead letters not counted", &err);
+            }
         }
         nanosleep(&ts, NULL);
     }

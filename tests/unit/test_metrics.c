@@ -50,7 +50,7 @@ static void test_values(void **state)
     const char *head = strstr(text, "# HELP docfleet_files_total");
     assert_non_null(head);
     assert_null(strstr(head + 1, "# HELP docfleet_files_total"));
-    assert_null(strstr(text, "docfleet_sse_clients")); /* never set, never shown */
+    assert_null(strstr(text, "docfleet_leader")); /* never set, never shown */
 }
 
 static void test_histogram(void **state)
