@@ -243,7 +243,7 @@ int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms, struct
 
 static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
 {
-    char setup[160];
+    char setup[224];
     struct db_conn *conn = calloc(1, sizeof(*conn));
 
     if (!conn) {
@@ -257,8 +257,9 @@ static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
     PQsetnonblocking(conn->pg, 1);
     snprintf(setup, sizeof(setup),
              "SET search_path = docfleet, public; SET statement_timeout = %u; "
-             "SET lock_timeout = 2000; SET idle_in_transaction_session_timeout = 30000",
-             db->config.statement_timeout_ms);
+             "SET lock_timeout = 2000; SET idle_in_transaction_session_timeout = 30000%s",
+             db->config.statement_timeout_ms,
+             db->config.generic_plans ? "; SET plan_cache_mode = force_generic_plan" : "");
     if (db_script(conn, setup, db->config.connect_timeout_ms, err) < 0) {
         conn_close(conn);
         return -1;

@@ -19,6 +19,7 @@ struct db_config {
     unsigned max_conns;            /* 1..100 */
     unsigned connect_timeout_ms;   /* default 5000 */
     unsigned acquire_timeout_ms;   /* default 5000 */
+    bool generic_plans;            /* prepared statements are planned once, for any values */
     unsigned statement_timeout_ms; /* default 5000; enforced by the server, +2 s by the client */
 };
 

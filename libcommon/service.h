@@ -46,6 +46,7 @@ struct service {
     struct store *store;
     struct notifier *notifier;
     struct health *health;
+    bool generic_plans;      /* set before service_connect where all statements go by key */
     atomic_bool stopping;    /* set once by SIGTERM or SIGINT */
     atomic_bool store_abort; /* set at the end of the grace: running transfers stop */
     char id[96];             /* host:name:pid:random, unique for this run of the process */

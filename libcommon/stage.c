@@ -381,6 +381,7 @@ static int open_worker(struct worker *worker, struct err *err)
     }
     pthread_mutex_init(&worker->lock, NULL);
     snprintf(worker->label, sizeof(worker->label), "stage=\"%s\"", stage_name((int)stage->id));
+    worker->service.generic_plans = true;
     /* Before any thread: the zygotes. */
     if ((stage->zygote &&
          start_jail(worker, stage->zygote, &stage->limits, &worker->ctx.jail, err) < 0) ||

@@ -73,6 +73,7 @@ int main(int argc, char **argv)
     if (r == 0 && action == CONFIG_EXIT) {
         return 0;
     }
+    d.service.generic_plans = true;
     if (r < 0 || service_connect(&d.service, 10, 15000, &err) < 0 ||
         bus_producer_open(d.service.core.kafka_brokers, d.service.id, &d.producer, &err) < 0 ||
         serve(&d, &err) < 0) {
