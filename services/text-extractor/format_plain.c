@@ -23,7 +23,10 @@ static const char *xml_charset(const char *data, size_t len, char *buf, size_t s
     while (p < end && (*p == ' ' || *p == '=' || *p == '"' || *p == '\'')) {
         p++;
     }
-    size_t n = strcspn(p, "\"' ?>");
+    size_t n = 0;
+    while (p + n < end && !strchr("\"' ?>", p[n])) {
+        n++;
+    }
     if (n == 0 || n >= size) {
         return NULL;
     }
