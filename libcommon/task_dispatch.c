@@ -387,13 +387,14 @@ int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err)
 /* Events ----------------------------------------------------------------------------------------*/
 
 /* The lock serialises leaders that overlap; positions are given after the rows are visible, so
- * that no lower position can appear later. */
+ * that no lower position can appear later. They go by time: event_id comes from blocks that each
+ * connection takes ahead, and would tell of a unit's end before its beginning. */
 static const char assign_sql[] =
     "WITH l AS MATERIALIZED (SELECT value FROM dispatcher_state WHERE name = 'last_pos'"
     "    FOR UPDATE),"
-    " e AS MATERIALIZED (SELECT event_id, at, row_number() OVER (ORDER BY event_id) AS rn"
-    "    FROM (SELECT event_id, at FROM event WHERE pos IS NULL ORDER BY event_id LIMIT $1::int)"
-    "    x),"
+    " e AS MATERIALIZED (SELECT event_id, at, row_number() OVER (ORDER BY at, event_id) AS rn"
+    "    FROM (SELECT event_id, at FROM event WHERE pos IS NULL ORDER BY at, event_id"
+    "      LIMIT $1::int) x),"
     " u AS (UPDATE event SET pos = l.value + e.rn FROM e, l WHERE event.event_id = e.event_id"
     "    AND event.at = e.at AND event.pos IS NULL"
     "    RETURNING event.pos, event.at, event.user_id, event.file_id, event.kind, event.body,"

@@ -172,7 +172,7 @@ END $$;
 SELECT event_partitions(4);
 CREATE INDEX event_user ON event (user_id, pos);
 CREATE INDEX event_file ON event (file_id, event_id);
-CREATE INDEX event_send ON event (event_id) WHERE pos IS NULL;
+CREATE INDEX event_send ON event (at, event_id) WHERE pos IS NULL;
 
 CREATE TABLE count_delta (
     id          bigint GENERATED ALWAYS AS IDENTITY (CACHE 50) PRIMARY KEY,
