@@ -116,7 +116,8 @@ def pytest_runtest_makereport(item, call):
     if not report.failed:
         return
     current = _state["current"]
-    if current and {"fleet", "new_fleet", "client"} & set(item.fixturenames):
+    used = any(isinstance(v, rig.Fleet) for v in getattr(item, "funcargs", {}).values())
+    if current and (used or "new_fleet" in item.fixturenames):
         for name, state, lines in current.log_since(_state["marks"]):
             report.sections.append((f"log of {name} ({state})", "\n".join(lines)))
     made = _state["servers"]

@@ -22,8 +22,13 @@ def check_rows(fleet, accepted=None):
         assert set(accepted) <= have, f"accepted and lost: {set(accepted) - have}"
     stuck = fleet.sql("SELECT name, state FROM file WHERE state IN (0, 1, 6)")
     assert not stuck, f"stuck files: {stuck}"
-    twice = fleet.sql("""
-        SELECT file_id, body->>'state' AS state, count(*) FROM event
+    # A retry or a re-run gives a file a new life, in which each thing may end once more.
+    lives = """
+        WITH e AS (SELECT *, count(*) FILTER (WHERE body->>'action' IN ('retry', 'rerun'))
+                   OVER (PARTITION BY file_id ORDER BY at, event_id) AS life
+                   FROM event WHERE file_id IS NOT NULL) """
+    twice = fleet.sql(lives + """
+        SELECT file_id, life, array_agg(body->>'state') AS states FROM e
         WHERE body->>'final' = 'true' GROUP BY 1, 2 HAVING count(*) > 1""")
     assert not twice, f"terminal twice: {twice}"
     wrong = fleet.sql("""
@@ -31,20 +36,22 @@ def check_rows(fleet, accepted=None):
         WHERE f.state < 6 AND ((f.main_state = 2) <> (r.record_id IS NOT NULL)
               OR r.generation <> f.record_generation)""")
     assert not wrong, f"records that do not fit their files: {wrong}"
-    doubled = fleet.sql("""
-        SELECT file_id, stage, body->>'unit' AS unit, count(*) FROM event
+    doubled = fleet.sql(lives + """
+        SELECT file_id, life, stage, body->>'unit' AS unit, count(*) FROM e
         WHERE kind = 'file_updated' AND stage IS NOT NULL AND body->>'state' = 'done'
-        GROUP BY 1, 2, 3 HAVING count(*) > 1""")
+        GROUP BY 1, 2, 3, 4 HAVING count(*) > 1""")
     assert not doubled, f"units that ended twice: {doubled}"
     idle = fleet.sql("""
         SELECT f.name FROM file f WHERE f.state = 1 AND NOT EXISTS
           (SELECT 1 FROM task t WHERE t.file_id = f.file_id AND t.state < 4)""")
     assert not idle, f"files without a task: {idle}"
+    # The cleaner discards the letters of a removed file.
     letters = fleet.sql("""
-        SELECT t.file_id, t.stage, t.state FROM task t FULL JOIN dead_letter d
-          ON d.file_id = t.file_id AND d.stage = t.stage AND d.unit = t.unit
-          AND d.generation = t.generation AND d.state = 'open'
-        WHERE (t.state = 5) <> (d.id IS NOT NULL)""")
+        WITH t AS (SELECT file_id, stage, unit, generation FROM task JOIN file USING (file_id)
+                   WHERE task.state = 5 AND file.state < 6),
+             d AS (SELECT file_id, stage, unit, generation FROM dead_letter WHERE state = 'open')
+        (SELECT 'no letter' AS what, * FROM t EXCEPT SELECT 'no letter', * FROM d)
+        UNION ALL (SELECT 'no dead task', * FROM d EXCEPT SELECT 'no dead task', * FROM t)""")
     assert not letters, f"dead tasks and open letters differ: {letters}"
     check_ledger(fleet)
 
