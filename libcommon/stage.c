@@ -345,6 +345,9 @@ static int serve(struct worker *worker, struct err *err)
     atomic_store(&keeper.stop, true);
     pthread_join(keeper_thread, NULL);
     commit_offsets(worker);
+    /* The probes ask the consumer: they end before it does. */
+    health_stop(worker->service.health);
+    worker->service.health = NULL;
     bus_consumer_free(worker->consumer);
     worker->consumer = NULL;
     struct err bye = ERR_INIT;
