@@ -47,7 +47,7 @@ def check_rows(fleet, accepted=None):
     assert not idle, f"files without a task: {idle}"
     # The cleaner discards the letters of a removed file.
     letters = fleet.sql("""
-        WITH t AS (SELECT file_id, stage, unit, generation FROM task JOIN file USING (file_id)
+        WITH t AS (SELECT file_id, stage, unit, task.generation FROM task JOIN file USING (file_id)
                    WHERE task.state = 5 AND file.state < 6),
              d AS (SELECT file_id, stage, unit, generation FROM dead_letter WHERE state = 'open')
         (SELECT 'no letter' AS what, * FROM t EXCEPT SELECT 'no letter', * FROM d)
