@@ -72,6 +72,10 @@ int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t
  * it, for the letter. user_id NULL: any user (operators). */
 int task_retry(struct db *db, const char *user_id, const char *file_id, int stage,
                const char *actor, int64_t *ret_n, struct err *err) WARN_UNUSED;
+/* The same for chosen units of one stage ('{0,7}', an int[]), for operators; also for the cleaning
+ * of a removed file. */
+int task_retry_units(struct db *db, const char *file_id, int stage, const char *units,
+                     const char *actor, int64_t *ret_n, struct err *err) WARN_UNUSED;
 /* A new generation from a stage on (STAGE_TEXT, OCR, AI, PREVIEW or THUMBNAIL): live tasks are
  * cancelled; pipelines that do not depend on the stage keep their end state. *ret_n is 0 when the
  * file is not there. */

@@ -196,12 +196,15 @@ int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t
 
 static const char retry_sql[] =
     "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = $1::uuid"
-    "    AND ($2::uuid IS NULL OR user_id = $2::uuid) AND state < 6),"
+    "    AND ($2::uuid IS NULL OR user_id = $2::uuid)"
+    /* Of a removed file only the cleaning goes again, and only for operators. */
+    "    AND (state < 6 OR (state = 6 AND $2::uuid IS NULL AND $3::smallint = 6))),"
     " t AS (UPDATE task SET state = 0, q = 0, attempts = 0, failures = 0, refunds = 0,"
     "    outage_retries = 0, dispatch_seq = dispatch_seq + 1, lease_until = NULL,"
     "    not_before = NULL, created_at = now(), updated_at = now() FROM old"
     "    WHERE task.file_id = old.file_id AND task.generation = old.generation"
     "    AND task.state = 5 AND ($3::smallint = 0 OR task.stage = $3::smallint)"
+    "    AND ($5::int[] IS NULL OR task.unit = ANY ($5::int[]))"
     "    RETURNING task.file_id, task.user_id, task.stage, task.unit, task.generation),"
     " s AS (SELECT stage, generation, count(*) AS n FROM t WHERE unit > 0 GROUP BY 1, 2),"
     " j AS (UPDATE stage_join SET left_ = left_ + s.n, failed = failed - s.n FROM s"
@@ -222,6 +225,7 @@ static const char retry_sql[] =
     "                    - CASE WHEN p.preview THEN 'preview' ELSE '' END"
     "                    - CASE WHEN p.thumb OR p.preview THEN 'thumbnail' ELSE '' END"
     "    FROM p, old WHERE file.file_id = p.file_id AND old.file_id = p.file_id"
+    "      AND file.state < 6"
     "    RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, old.state AS was),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     "    SELECT dataset_id, batch_id, was, 1, 1 FROM f WHERE was <> 1),"
@@ -234,9 +238,18 @@ int task_retry(struct db *db, const char *user_id, const char *file_id, int stag
                const char *actor, int64_t *ret_n, struct err *err)
 {
     struct db_num num;
-    const char *params[] = {file_id, user_id, db_num(&num, stage), actor};
+    const char *params[] = {file_id, user_id, db_num(&num, stage), actor, NULL};
 
-    return locked_update(db, one_lock_sql, 2, retry_sql, 4, params, ret_n, err);
+    return locked_update(db, one_lock_sql, 2, retry_sql, 5, params, ret_n, err);
+}
+
+int task_retry_units(struct db *db, const char *file_id, int stage, const char *units,
+                     const char *actor, int64_t *ret_n, struct err *err)
+{
+    struct db_num num;
+    const char *params[] = {file_id, NULL, db_num(&num, stage), actor, units};
+
+    return locked_update(db, one_lock_sql, 2, retry_sql, 5, params, ret_n, err);
 }
 
 /* Re-run ----------------------------------------------------------------------------------------*/

@@ -105,8 +105,8 @@ static int change(struct ctl *ctl, const char *verb, const char *done, struct er
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(json_cleanup) json_t *filter = take_filter(ctl);
     CLEANUP(json_cleanup) json_t *body = NULL;
-    CLEANUP(json_cleanup) json_t *answer = NULL;
-    bool dry = ctl_flag(ctl, "--dry-run"), all = ctl_flag(ctl, "--all");
+    bool dry = ctl_flag(ctl, "--dry-run"), all = ctl_flag(ctl, "--all"), more = true;
+    long long matched = -1, changed = 0;
     char path[64], usage[160];
 
     snprintf(usage, sizeof(usage),
@@ -123,14 +123,19 @@ static int change(struct ctl *ctl, const char *verb, const char *done, struct er
         return err_nomem(err);
     }
     snprintf(path, sizeof(path), LETTERS "/%s", verb);
-    if (api_call(&api, "POST", path, body, &answer, err) < 0) {
-        return -1;
+    while (more) { /* a call does a bounded share */
+        CLEANUP(json_cleanup) json_t *answer = NULL;
+        if (api_call(&api, "POST", path, body, &answer, err) < 0) {
+            return -1;
+        }
+        matched = matched < 0 ? (long long)api_int(answer, "matched") : matched;
+        changed += (long long)api_int(answer, done);
+        more = json_is_true(json_object_get(answer, "more"));
     }
     if (dry) {
-        printf("%lld dead letters match\n", (long long)api_int(answer, "matched"));
+        printf("%lld dead letters match\n", matched);
     } else {
-        printf("%lld dead letters matched, %lld %s\n", (long long)api_int(answer, "matched"),
-               (long long)api_int(answer, done), done);
+        printf("%lld dead letters matched, %lld %s\n", matched, changed, done);
     }
     return 0;
 }

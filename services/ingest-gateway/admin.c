@@ -3,9 +3,8 @@
  * What operators may do: make accounts, look at the stages, look at dead letters and send them
  * back. These statements see all accounts; every change leaves a line in `audit`.
  */
-#include "libcommon/notify.h"
+#include "libcommon/deadletter.h"
 #include "libcommon/states.h"
-#include "libcommon/task.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
@@ -13,8 +12,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-#define LETTERS_MAX 1000
 
 static const char audit_sql[] = "INSERT INTO audit (user_id, actor, action, target, detail)"
                                 " VALUES ($1::uuid, $2, $3, $4, $5::jsonb)";
@@ -104,51 +101,16 @@ int stage_list(struct request *req, struct reply *reply, struct err *err)
     return list_reply(reply, items, NULL, err);
 }
 
-/* Which letters: every member may be absent. */
-struct letter_filter {
-    struct db_num stage;
-    const char *stage_text; /* NULL: any */
-    const char *reason;
-    const char *user_id;
-    const char *file_id;
-    const char *id;
-};
-
-#define LETTER_WHERE                                                                               \
-    " WHERE d.state = 'open' AND ($1::smallint IS NULL OR d.stage = $1::smallint)"                 \
-    " AND ($2::text IS NULL OR d.reason = $2) AND ($3::uuid IS NULL OR d.user_id = $3::uuid)"      \
-    " AND ($4::uuid IS NULL OR d.file_id = $4::uuid) AND ($5::uuid IS NULL OR d.id = $5::uuid)"
-
-static const char letters_sql[] =
-    "SELECT d.id, d.file_id, d.user_id, d.stage, d.unit, d.generation, d.reason, d.class,"
-    "   d.attempts, d.failures, d.crashes, d.last_error, " SQL_TIME("d.first_at") ", " SQL_TIME(
-        "d.last_at") ", d.child, d.state FROM dead_letter d" LETTER_WHERE
-                     " AND ($6::uuid IS NULL OR d.id < $6::uuid) ORDER BY d.id DESC LIMIT $7::int";
-
-static const char letter_units_sql[] =
-    "SELECT d.file_id, d.user_id, d.stage, count(*) FROM dead_letter d JOIN file f USING "
-    "(file_id)" LETTER_WHERE " AND f.state < 6 GROUP BY 1, 2, 3 ORDER BY 1, 3 LIMIT 1000";
-
-static const char discard_sql[] =
-    "UPDATE dead_letter SET state = 'discarded', actor = $6, closed_at = now() WHERE id IN"
-    " (SELECT d.id FROM dead_letter d" LETTER_WHERE
-    " ORDER BY d.id LIMIT 10000) AND state = 'open'";
-
-static const char letters_count_sql[] = "SELECT count(*) FROM dead_letter d" LETTER_WHERE;
-
-static int set_filter(struct request *req, struct letter_filter *f, const char *name,
+static int set_filter(struct request *req, struct deadletter_filter *f, const char *name,
                       const char *value, struct err *err)
 {
     if (!value) {
         return 0;
     }
     if (strcmp(name, "stage") == 0) {
-        int stage = (int)stage_parse(value);
-        if (stage == STAGE_NONE) {
-            return request_invalid(req, "/filter/stage", "no such stage", err);
-        }
-        f->stage_text = db_num(&f->stage, stage);
-        return 0;
+        f->stage = (int)stage_parse(value);
+        return f->stage == STAGE_NONE ? request_invalid(req, "/filter/stage", "no such stage", err)
+                                      : 0;
     }
     if (strcmp(name, "reason") == 0) {
         f->reason = value;
@@ -169,12 +131,26 @@ static int set_filter(struct request *req, struct letter_filter *f, const char *
 
 static const char *const filter_names[] = {"stage", "reason", "userId", "fileId", "id"};
 
+static json_t *letter_json(const struct deadletter *d)
+{
+    json_t *child = d->child ? json_loads(d->child, JSON_DECODE_ANY, NULL) : NULL;
+
+    return json_pack("{s:s?,s:s?,s:s?,s:s?,s:I,s:I,s:s?,s:s?,s:I,s:I,s:I,s:s?,s:s?,s:s?,s:o,s:s,"
+                     "s:b}",
+                     "id", d->id, "fileId", d->file_id, "userId", d->user_id, "stage",
+                     stage_name(d->stage), "unit", (json_int_t)d->unit, "generation",
+                     (json_int_t)d->generation, "reason", d->reason, "class", d->class, "attempts",
+                     (json_int_t)d->attempts, "failures", (json_int_t)d->failures, "crashes",
+                     (json_int_t)d->crashes, "lastError", d->last_error, "firstAt", d->first_at,
+                     "lastAt", d->last_at, "child", child ? child : json_null(), "state", "open",
+                     "replayable", (int)d->replayable);
+}
+
 int dead_letter_list(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct letter_filter f = {0};
+    struct deadletter_filter f = {0};
     struct list_page page;
-    struct db_num limit;
     char *next = NULL;
 
     if (list_page_read(req, "letters", &page, err) < 0) {
@@ -185,40 +161,24 @@ int dead_letter_list(struct request *req, struct reply *reply, struct err *err)
             return -1;
         }
     }
-    const char *params[] = {f.stage_text,
-                            f.reason,
-                            f.user_id,
-                            f.file_id,
-                            f.id,
-                            page.has_cursor ? page.cursor.id : NULL,
-                            db_num(&limit, page.limit + 1)};
-    if (db_run(req->gw->db, letters_sql, 7, params, &res, err) < 0) {
+    if (deadletter_list(req->gw->db, &f, page.has_cursor ? page.cursor.id : NULL, page.limit + 1,
+                        &res, err) < 0) {
         return -1;
     }
     json_t *items = json_array();
     for (int i = 0; i < PQntuples(res) && i < page.limit; i++) {
-        json_array_append_new(
-            items,
-            json_pack("{s:o,s:o,s:o,s:s?,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o}", "id",
-                      sql_json_str(res, i, 0), "fileId", sql_json_str(res, i, 1), "userId",
-                      sql_json_str(res, i, 2), "stage", stage_name((int)db_i64(res, i, 3)), "unit",
-                      (json_int_t)db_i64(res, i, 4), "generation", (json_int_t)db_i64(res, i, 5),
-                      "reason", sql_json_str(res, i, 6), "class", sql_json_str(res, i, 7),
-                      "attempts", (json_int_t)db_i64(res, i, 8), "failures",
-                      (json_int_t)db_i64(res, i, 9), "crashes", (json_int_t)db_i64(res, i, 10),
-                      "lastError", sql_json_str(res, i, 11), "firstAt", sql_json_str(res, i, 12),
-                      "lastAt", sql_json_str(res, i, 13), "child", sql_json_doc(res, i, 14),
-                      "state", sql_json_str(res, i, 15)));
+        struct deadletter letter = deadletter_at(res, i);
+        json_array_append_new(items, letter_json(&letter));
     }
     if (PQntuples(res) > page.limit) {
-        next = cursor_encode("letters", db_str(res, (int)page.limit - 1, 0), "");
+        next = cursor_encode("letters", deadletter_at(res, (int)page.limit - 1).id, "");
     }
     return list_reply(reply, items, next, err);
 }
 
 /* {filter:{...}, dryRun}; a filter has to be there, so that nobody replays all by mistake. */
-static int read_filter(struct request *req, const json_t *body, struct letter_filter *ret_filter,
-                       bool *ret_dry, struct err *err)
+static int read_filter(struct request *req, const json_t *body,
+                       struct deadletter_filter *ret_filter, bool *ret_dry, struct err *err)
 {
     json_t *filter = json_object_get(body, "filter");
     const char *key;
@@ -243,76 +203,44 @@ static int read_filter(struct request *req, const json_t *body, struct letter_fi
     return jget_opt_bool(body, "dryRun", false, ret_dry, err);
 }
 
-static int count_letters(struct request *req, const char *const *params, int64_t *ret_n,
-                         struct err *err)
+static int reply_count(struct reply *reply, const char *verb, const struct deadletter_count *count,
+                       bool dry, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-
-    if (db_run(req->gw->db, letters_count_sql, 5, params, &res, err) < 0) {
-        return -1;
-    }
-    *ret_n = db_i64(res, 0, 0);
-    return 0;
+    return reply_take_json(
+        reply, 202,
+        json_pack("{s:I, s:I, s:I, s:b, s:b}", "matched", (json_int_t)count->matched, "replayable",
+                  (json_int_t)count->replayable, verb, (json_int_t)count->changed, "more",
+                  (int)count->more, "dryRun", (int)dry),
+        err);
 }
 
 int dead_letter_replay(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct letter_filter f = {0};
-    int64_t matched = 0;
-    int64_t replayed = 0;
+    struct deadletter_filter f = {0};
+    struct deadletter_count count;
     bool dry = false;
 
-    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0) {
+    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0 ||
+        deadletter_replay(req->gw->db, req->gw->notifier, &f, req->who.name, dry, &count, err) <
+            0 ||
+        (!dry && audit(req, "dead_letter.replay", NULL, body, err) < 0)) {
         return -1;
     }
-    const char *params[] = {f.stage_text, f.reason, f.user_id, f.file_id, f.id};
-    if (count_letters(req, params, &matched, err) < 0) {
-        return -1;
-    }
-    if (!dry) {
-        if (db_run(req->gw->db, letter_units_sql, 5, params, &res, err) < 0) {
-            return -1;
-        }
-        for (int i = 0; i < PQntuples(res); i++) {
-            int64_t n = 0;
-            int stage = (int)db_i64(res, i, 2);
-            if (task_retry(req->gw->db, NULL, db_str(res, i, 0), stage, req->who.name, &n, err) <
-                0) {
-                return -1;
-            }
-            replayed += n;
-            notify_stage(req->gw->notifier, stage, db_str(res, i, 1));
-        }
-        if (audit(req, "dead_letter.replay", NULL, body, err) < 0) {
-            return -1;
-        }
-    }
-    return reply_take_json(reply, 202,
-                           json_pack("{s:I, s:I, s:b}", "matched", (json_int_t)matched, "replayed",
-                                     (json_int_t)replayed, "dryRun", (int)dry),
-                           err);
+    return reply_count(reply, "replayed", &count, dry, err);
 }
 
 int dead_letter_discard(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
-    struct letter_filter f = {0};
-    int64_t matched = 0;
+    struct deadletter_filter f = {0};
+    struct deadletter_count count;
     bool dry = false;
 
-    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0) {
+    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0 ||
+        deadletter_discard(req->gw->db, &f, req->who.name, dry, &count, err) < 0 ||
+        (!dry && audit(req, "dead_letter.discard", NULL, body, err) < 0)) {
         return -1;
     }
-    const char *params[] = {f.stage_text, f.reason, f.user_id, f.file_id, f.id, req->who.name};
-    if (count_letters(req, params, &matched, err) < 0 ||
-        (!dry && (db_run(req->gw->db, discard_sql, 6, params, NULL, err) < 0 ||
-                  audit(req, "dead_letter.discard", NULL, body, err) < 0))) {
-        return -1;
-    }
-    return reply_take_json(reply, 202,
-                           json_pack("{s:I, s:I, s:b}", "matched", (json_int_t)matched, "discarded",
-                                     (json_int_t)(dry ? 0 : matched), "dryRun", (int)dry),
-                           err);
+    return reply_count(reply, "discarded", &count, dry, err);
 }
