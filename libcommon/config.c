@@ -382,18 +382,25 @@ static void print_help(const char *program, const struct option_table *tables, s
     }
 }
 
+static void print_doc_row(const struct option_def *def)
+{
+    const char *tick = def->fallback && *def->fallback ? "`" : "";
+    const char *fallback = !def->fallback ? "required" : *def->fallback ? def->fallback : "–";
+
+    printf("| `" PREFIX "%s`%s | %s%s%s | %s", def->name,
+           def->type == OPTION_SECRET ? ", `…_FILE`" : "", tick, fallback, tick, def->help);
+    if (def->choices) {
+        printf(" (%s)", def->choices);
+    }
+    printf(" |\n");
+}
+
 static void print_docs(const char *program, const struct option_table *tables, size_t n)
 {
     printf("## %s\n\n| name | default | meaning |\n|---|---|---|\n", program);
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < tables[t].n; i++) {
-            const struct option_def *def = &tables[t].defs[i];
-            printf("| `" PREFIX "%s`%s | %s%s%s | %s%s%s%s |\n", def->name,
-                   def->type == OPTION_SECRET ? ", `…_FILE`" : "",
-                   def->fallback && *def->fallback ? "`" : "",
-                   def->fallback ? (*def->fallback ? def->fallback : "–") : "required",
-                   def->fallback && *def->fallback ? "`" : "", def->help, def->choices ? " (" : "",
-                   def->choices ? def->choices : "", def->choices ? ")" : "");
+            print_doc_row(&tables[t].defs[i]);
         }
     }
     printf("\n");
@@ -433,9 +440,9 @@ static void print_config(const struct option_table *tables, size_t n)
 }
 
 int config_load(const char *program, int argc, char **argv, const struct option_table *tables,
-                size_t n_tables, FILE *out, enum config_action *ret_action, struct err *err)
+                size_t n_tables, FILE *complaints, enum config_action *ret_action, struct err *err)
 {
-    struct complaints c = {.out = out, .err = err};
+    struct complaints c = {.out = complaints, .err = err};
     const char *file = getenv(PREFIX "CONFIG");
     const char *print = NULL;
 

@@ -318,7 +318,7 @@ static int check_kafka(void *arg, struct err *err)
 static int serve(struct worker *worker, struct err *err)
 {
     struct keeper keeper = {.worker = worker};
-    pthread_t poller, keeper_thread, slots[STAGE_SLOTS_MAX];
+    pthread_t poller, keeper_thread, slots[STAGE_SLOTS_MAX] = {0};
     struct slot_arg args[STAGE_SLOTS_MAX];
     const struct health_dep kafka = {"kafka", true, check_kafka, worker->consumer};
 

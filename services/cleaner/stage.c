@@ -15,13 +15,23 @@
 
 #define SECOND_PASS "second-pass"
 
+static const char close_letters_sql[] =
+    "UPDATE dead_letter SET state = 'discarded', actor = 'cleaner', closed_at = now()"
+    " WHERE file_id = $1::uuid AND state = 'open'";
+
+/* Paid answers about the file's own pages (keys of services/ocr-fallback); '0' follows '/'. */
+static const char close_effects_sql[] =
+    "DELETE FROM effect WHERE idem_key >= 'textract/' || $1::text || '/'"
+    " AND idem_key < 'textract/' || $1::text || '0'";
+
 static const char *const forget_sql[] = {
     "DELETE FROM record WHERE file_id = $1::uuid",
     "DELETE FROM file_page WHERE file_id = $1::uuid",
     "DELETE FROM artifact WHERE file_id = $1::uuid",
     "DELETE FROM stage_join WHERE file_id = $1::uuid",
-    "UPDATE dead_letter SET state = 'discarded', actor = 'cleaner', closed_at = now()"
-    " WHERE file_id = $1::uuid AND state = 'open'",
+    close_letters_sql,
+    /* Paid answers about the file's own pages; keys as in services/ocr-fallback. */
+    close_effects_sql,
 };
 
 static int forget_rows(struct job *job, struct err *err)

@@ -80,6 +80,8 @@ int main(int argc, char **argv)
         log_err(LOG_ERROR, "ending", &err);
         r = -1;
     }
+    health_stop(d.service.health); /* the probes ask the producer: they end first */
+    d.service.health = NULL;
     bus_producer_free(d.producer);
     service_end(&d.service);
     log_info("ended");

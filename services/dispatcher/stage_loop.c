@@ -304,6 +304,10 @@ static int write_backlog(struct stage_state *s, struct err *err)
     double oldest = 0;
     char labels[64];
 
+    /* what workers have ended since the last look is no backlog any more */
+    if (s->out.n > 0 && s->checked_at != s->now && check_out(s, err) < 0) {
+        return -1;
+    }
     if (task_backlog(s->d->service.db, s->stage, (int64_t)s->out.n, &pending, &oldest, err) < 0) {
         return -1;
     }
@@ -494,19 +498,27 @@ static int take_over(struct stage_state *s, struct err *err)
     return 0;
 }
 
-/* Timed work; then loads, checks and sends. */
-static int turn(struct stage_state *s, size_t n_users, bool overflow, struct err *err)
+/* What is done by the clock. */
+static int timed_work(struct stage_state *s, struct err *err)
 {
-    bool more = true, any = false;
-
     if (s->now - s->workers_at >= WORKERS_MS && look_at_workers(s, err) < 0) {
         return -1;
     }
-    if ((s->now >= s->strays_at && find_strays(s, err) < 0) ||
-        (s->now - s->sweep_at >= (uint64_t)s->d->options.sweep_ms && sweep(s, err) < 0) ||
-        (s->now >= s->backlog_at && write_backlog(s, err) < 0)) {
+    if (s->now >= s->strays_at && find_strays(s, err) < 0) {
         return -1;
     }
+    if (s->now - s->sweep_at >= (uint64_t)s->d->options.sweep_ms && sweep(s, err) < 0) {
+        return -1;
+    }
+    return s->now >= s->backlog_at ? write_backlog(s, err) : 0;
+}
+
+/* Brings the heads up to date: everything from time to time, else the users that were named; with
+ * nothing at hand and nobody named, one probe. */
+static int load_heads(struct stage_state *s, size_t n_users, bool overflow, struct err *err)
+{
+    bool any = false;
+
     if ((s->now >= s->reconcile_at || overflow) && reconcile(s, err) < 0) {
         return -1;
     }
@@ -515,11 +527,21 @@ static int turn(struct stage_state *s, size_t n_users, bool overflow, struct err
             return -1;
         }
     }
-    if (n_users == 0 && sfq_waiting(s->sfq) == 0) {
-        if (task_heads_any(s->d->service.db, s->stage, &any, err) < 0 ||
-            (any && reconcile(s, err) < 0)) {
-            return -1;
-        }
+    if (n_users > 0 || sfq_waiting(s->sfq) > 0) {
+        return 0;
+    }
+    if (task_heads_any(s->d->service.db, s->stage, &any, err) < 0) {
+        return -1;
+    }
+    return any ? reconcile(s, err) : 0;
+}
+
+static int turn(struct stage_state *s, size_t n_users, bool overflow, struct err *err)
+{
+    bool more = true;
+
+    if (timed_work(s, err) < 0 || load_heads(s, n_users, overflow, err) < 0) {
+        return -1;
     }
     if (sfq_waiting(s->sfq) > 0 && (int)s->out.n >= s->credit && s->now != s->checked_at &&
         check_out(s, err) < 0) {

@@ -45,5 +45,5 @@ const char *ctl_option(struct ctl *ctl, const char *name);
 /* Takes "--name" out; true when it was there. */
 bool ctl_flag(struct ctl *ctl, const char *name);
 /* ERR_PERMANENT "usage" when arguments other than `positional` ones are left. */
-int ctl_expect(const struct ctl *ctl, int min, int max, const char *usage,
+int ctl_expect(const struct ctl *ctl, int min, int max, const char *usage_line,
                struct err *err) WARN_UNUSED;

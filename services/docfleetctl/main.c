@@ -87,16 +87,16 @@ bool ctl_flag(struct ctl *ctl, const char *name)
     return false;
 }
 
-int ctl_expect(const struct ctl *ctl, int min, int max, const char *text, struct err *err)
+int ctl_expect(const struct ctl *ctl, int min, int max, const char *usage_line, struct err *err)
 {
     for (int i = 0; i < ctl->argc; i++) {
         if (strncmp(ctl->argv[i], "--", 2) == 0) {
             return err_set(err, ERR_PERMANENT, "usage", "unknown option %s; usage: docfleetctl %s",
-                           ctl->argv[i], text);
+                           ctl->argv[i], usage_line);
         }
     }
     if (ctl->argc < min || ctl->argc > max) {
-        return err_set(err, ERR_PERMANENT, "usage", "usage: docfleetctl %s", text);
+        return err_set(err, ERR_PERMANENT, "usage", "usage: docfleetctl %s", usage_line);
     }
     return 0;
 }
@@ -117,9 +117,11 @@ static int find_command(int argc, char **argv, int *ret_words)
 /* Commands over the API need no server settings: give the required ones an empty value. */
 static void relax_settings(void)
 {
+    /* No thread exists yet. NOLINTBEGIN(concurrency-mt-unsafe) */
     setenv("DOCFLEET_DATABASE_URL", "", 0);
     setenv("DOCFLEET_S3_ACCESS_KEY", "", 0);
     setenv("DOCFLEET_S3_SECRET_KEY", "", 0);
+    /* NOLINTEND(concurrency-mt-unsafe) */
 }
 
 int main(int argc, char **argv)
