@@ -71,13 +71,15 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
 static const char stages_sql[] =
     "SELECT s.stage, coalesce(b.n, 0), extract(epoch FROM now() - b.oldest_at)::bigint,"
     "   coalesce(c.paused, false), w.n, w.slots, w.busy,"
-    "   (SELECT count(*) FROM dead_letter d WHERE d.stage = s.stage AND d.state = 'open')"
-    " FROM generate_series(1, 6) AS s(stage)"
-    " LEFT JOIN backlog b ON b.stage = s.stage"
-    " LEFT JOIN stage_control c ON c.stage = s.stage"
-    " LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(sum(slots), 0) AS slots,"
-    "   coalesce(sum(busy), 0) AS busy FROM worker WHERE worker.stage = s.stage"
-    "   AND seen > now() - interval '10 seconds') w ON true ORDER BY s.stage";
+    "   (SELECT count(*) FROM dead_letter d WHERE d.stage = s.stage AND d.state = 'open'),"
+    "   " SQL_TIME(
+        "b.updated_at") " FROM generate_series(1, 6) AS s(stage)"
+                        " LEFT JOIN backlog b ON b.stage = s.stage"
+                        " LEFT JOIN stage_control c ON c.stage = s.stage"
+                        " LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(sum(slots), 0) AS "
+                        "slots,"
+                        "   coalesce(sum(busy), 0) AS busy FROM worker WHERE worker.stage = s.stage"
+                        "   AND seen > now() - interval '10 seconds') w ON true ORDER BY s.stage";
 
 int stage_list(struct request *req, struct reply *reply, struct err *err)
 {
@@ -89,14 +91,14 @@ int stage_list(struct request *req, struct reply *reply, struct err *err)
     json_t *items = json_array();
     for (int i = 0; i < PQntuples(res); i++) {
         json_array_append_new(
-            items,
-            json_pack("{s:s, s:I, s:o, s:b, s:{s:I, s:I, s:I}, s:I}", "stage",
-                      stage_name((int)db_i64(res, i, 0)), "depth", (json_int_t)db_i64(res, i, 1),
-                      "oldestSeconds",
-                      db_str(res, i, 2) ? json_integer(db_i64(res, i, 2)) : json_null(), "paused",
-                      (int)db_bool(res, i, 3), "workers", "live", (json_int_t)db_i64(res, i, 4),
-                      "slots", (json_int_t)db_i64(res, i, 5), "busy", (json_int_t)db_i64(res, i, 6),
-                      "deadLetters", (json_int_t)db_i64(res, i, 7)));
+            items, json_pack("{s:s, s:I, s:o, s:b, s:{s:I, s:I, s:I}, s:I, s:o}", "stage",
+                             stage_name((int)db_i64(res, i, 0)), "depth",
+                             (json_int_t)db_i64(res, i, 1), "oldestSeconds",
+                             db_str(res, i, 2) ? json_integer(db_i64(res, i, 2)) : json_null(),
+                             "paused", (int)db_bool(res, i, 3), "workers", "live",
+                             (json_int_t)db_i64(res, i, 4), "slots", (json_int_t)db_i64(res, i, 5),
+                             "busy", (json_int_t)db_i64(res, i, 6), "deadLetters",
+                             (json_int_t)db_i64(res, i, 7), "countedAt", sql_json_str(res, i, 8)));
     }
     return list_reply(reply, items, NULL, err);
 }

@@ -4,6 +4,7 @@
  * nothing is put together but on its way out.
  */
 #include "libcommon/doctext.h"
+#include "libcommon/jget.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
@@ -298,20 +299,79 @@ int file_words(struct request *req, struct reply *reply, struct err *err)
     return reply_words(req, page, reply, err);
 }
 
+/* Words that were drawn with the picture, for pages of which the text has none: text-like files,
+ * and office files, whose pages exist in the preview only. */
+static const char drawn_sql[] =
+    "SELECT a.object_key FROM file f JOIN artifact a ON a.file_id = f.file_id"
+    "   AND a.version = f.version AND a.stage = 4 AND a.kind = 'words'"
+    " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6 AND a.page = $3::int"
+    "   AND NOT EXISTS (SELECT 1 FROM file_page p WHERE p.file_id = f.file_id"
+    "     AND p.version = f.version AND p.page = a.page AND p.words_key IS NOT NULL)"
+    " ORDER BY a.generation DESC LIMIT 1";
+
+/* Spans are those of the preview's own text, which is not stored: they are left out. */
+static json_t *drawn_word(const json_t *row, const json_t *text)
+{
+    json_t *box = json_array();
+
+    for (size_t i = 0; i < 4; i++) {
+        json_array_append(box, json_array_get(row, i));
+    }
+    return json_pack("{s:O, s:o, s:O?}", "text", text, "box", box, "confidence",
+                     json_array_get(row, 6));
+}
+
+static int reply_drawn(struct request *req, int64_t page, const char *key, struct reply *reply,
+                       struct err *err)
+{
+    CLEANUP(buf_done) struct buf data;
+    CLEANUP(json_cleanup) json_t *doc = NULL;
+    size_t i;
+    json_t *row;
+
+    buf_init(&data, WORDS_BYTES_MAX);
+    if (store_get_mem(req->gw->store, key, STORE_WHOLE, WORDS_BYTES_MAX, &data, err) < 0 ||
+        jget_load(data.data, data.len, WORDS_BYTES_MAX, &doc, err) < 0) {
+        return -1;
+    }
+    const json_t *texts = json_object_get(doc, "texts");
+    json_t *list = json_array();
+    json_array_foreach(json_object_get(doc, "words"), i, row)
+    {
+        const json_t *text = json_array_get(texts, i);
+        if (json_is_string(text) && json_array_size(row) >= 6) {
+            json_array_append_new(list, drawn_word(row, text));
+        }
+    }
+    return reply_take_json(reply, 200,
+                           json_pack("{s:I, s:O?, s:O?, s:o}", "page", (json_int_t)page, "width",
+                                     json_object_get(doc, "width"), "height",
+                                     json_object_get(doc, "height"), "words", list),
+                           err);
+}
+
 int preview_words(struct request *req, struct reply *reply, struct err *err)
 {
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {req->params[0], req->who.user_id, req->params[1]};
     int64_t page = 0;
 
     if (!decimal_parse(req->params[1], 1, 100000, &page)) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such page");
     }
-    return reply_words(req, page, reply, err);
+    if (db_run(req->gw->db, drawn_sql, 3, params, &res, err) < 0) {
+        return -1;
+    }
+    return PQntuples(res) > 0 ? reply_drawn(req, page, db_str(res, 0, 0), reply, err)
+                              : reply_words(req, page, reply, err);
 }
 
 static const char preview_sql[] =
     "SELECT DISTINCT ON (a.page) a.page, a.meta,"
     "   EXISTS (SELECT 1 FROM file_page p WHERE p.file_id = f.file_id AND p.version = f.version"
     "     AND p.page = a.page AND p.words_key IS NOT NULL)"
+    "   OR EXISTS (SELECT 1 FROM artifact w WHERE w.file_id = f.file_id AND w.version = f.version"
+    "     AND w.page = a.page AND w.stage = 4 AND w.kind = 'words')"
     " FROM file f JOIN artifact a ON a.file_id = f.file_id AND a.version = f.version"
     " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6 AND a.kind = 'page'"
     " ORDER BY a.page, a.generation DESC";
