@@ -181,7 +181,7 @@ static const char cancel_sql[] =
     "    SELECT dataset_id, batch_id, 1, state, 1 FROM f),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
-    "    'state', 'cancelled', 'action', 'cancel') FROM f)"
+    "    'state', (ARRAY['done','failed','cancelled'])[state - 1], 'action', 'cancel') FROM f)"
     " SELECT count(*) FROM f";
 
 int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t *ret_n,
@@ -256,30 +256,39 @@ int task_retry_units(struct db *db, const char *file_id, int stage, const char *
 
 /* main: text, ocr and ai start the main pipeline again; preview restarts the thumbnail too unless
  * the file is a raster image, whose thumbnail never waited for it. An old office file (ole2) has
- * its text from the preview's conversion, so a re-run from text starts there. */
+ * its text from the preview's conversion, so a re-run from text starts there, and a preview that
+ * starts again brings the text task itself. */
 static const char rerun_sql[] =
     "WITH old AS (SELECT f.file_id, f.state, f.version, v.kind FROM file f JOIN file_version v"
     "      USING (file_id, version) WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid"
     "      AND f.state BETWEEN 1 AND 4 FOR UPDATE OF f),"
     " w AS (SELECT old.*, CASE WHEN kind IN ('ole2') AND $3::smallint = 1 THEN 4"
     "      ELSE $3::smallint END AS from_stage,"
+    "      $3::smallint <= 3 OR (kind = 'ole2' AND $3::smallint = 4) AS main,"
     "      kind IN ('jpeg','png','tiff','webp','gif','bmp','heic','avif') AS raster FROM old),"
     " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM w"
     "    WHERE task.file_id = w.file_id AND task.state < 4),"
     " f AS (UPDATE file SET generation = file.generation + 1, state = 1, updated_at = now(),"
-    "    main_state = CASE WHEN $3::smallint <= 3 OR main_state = 0 OR w.kind = 'ole2' THEN 0"
-    "      ELSE main_state END,"
+    "    main_state = CASE WHEN w.main OR main_state = 0 THEN 0 ELSE main_state END,"
     "    preview_state = CASE WHEN w.from_stage = 4 OR preview_state = 0 THEN 0"
     "      ELSE preview_state END,"
     "    thumb_state = CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster)"
     "      OR thumb_state = 0 THEN 0 ELSE thumb_state END,"
-    "    errors = '{}'"
+    "    errors = errors"
+    "      - CASE WHEN w.main OR main_state = 0 THEN 'main' ELSE '' END"
+    "      - CASE WHEN w.from_stage = 4 OR preview_state = 0 THEN 'preview' ELSE '' END"
+    "      - CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster) OR thumb_state = 0"
+    "        THEN 'thumbnail' ELSE '' END"
     "    FROM w WHERE file.file_id = w.file_id"
     "    RETURNING file.*, w.state AS was, w.from_stage, w.kind, w.raster),"
+    /* What died in a pipeline that starts again has its new try with it. */
+    " dl AS (UPDATE dead_letter d SET state = 'replayed', actor = 'rerun', closed_at = now() FROM f"
+    "    WHERE d.file_id = f.file_id AND d.state = 'open' AND CASE WHEN d.stage <= 3"
+    "      THEN f.main_state WHEN d.stage = 4 THEN f.preview_state ELSE f.thumb_state END = 0),"
     /* Pipelines that were still live start again from their beginning: their tasks are gone. */
     " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
     "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation FROM f, LATERAL (VALUES"
-    "      (CASE WHEN f.main_state = 0 AND f.kind <> 'ole2' THEN"
+    "      (CASE WHEN f.main_state = 0 AND NOT (f.kind = 'ole2' AND f.preview_state = 0) THEN"
     "            CASE WHEN $3::smallint <= 3 THEN $3::smallint ELSE 1 END END),"
     "      (CASE WHEN f.preview_state = 0 THEN 4 END),"
     "      (CASE WHEN f.thumb_state = 0 AND (f.raster OR f.preview_state <> 0) THEN 5 END))"
