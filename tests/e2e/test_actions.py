@@ -110,6 +110,25 @@ def test_cancel_while_it_runs(lively, alice, dataset, fixture_path):
     invariants.check_rows(lively, [scan, other])
 
 
+def test_cancel_keeps_what_is_done(lively, alice, dataset):
+    """The state of main decides; the stream says the same."""
+    lively.stop("preview-worker")
+    (file_id,) = upload(alice, dataset, {"kept.txt": note(7)}).values()
+    rig.wait_until(lambda: alice.file(file_id)["pipelines"]["main"]["state"] == "done", 20)
+    assert alice.file(file_id)["state"] == "processing"
+    alice.post(f"/files/{file_id}/cancel")
+    got = alice.file(file_id)
+    assert got["state"] == "done" and got["pipelines"]["preview"]["state"] == "cancelled"
+    last = alice.json(f"/files/{file_id}/timeline")["items"][-1]["detail"]
+    assert (last["action"], last["state"]) == ("cancel", "done")
+    assert alice.json(f"/files/{file_id}/record")["items"][0]["values"]["Invoice number"] == "AC-7"
+    lively.start("preview-worker")
+    alice.post(f"/files/{file_id}/retry", json={"from": "preview"})
+    assert alice.wait_done(file_id)["pipelines"]["preview"]["state"] == "done"
+    invariants.wait_quiet(lively)
+    invariants.check_rows(lively, [file_id])
+
+
 # --- retry and re-run -----------------------------------------------------------------------------
 
 def put_back(fleet, key, data):
@@ -185,6 +204,31 @@ def test_a_rerun_from_ai_reads_nothing_again(lively, alice, dataset, fixture_pat
     assert alice.get(f"/files/{file_id}/preview/1.webp").content[:4] == b"RIFF"
     assert after["artifacts"]["text"] == before["artifacts"]["text"]
     assert len(alice.json(f"/datasets/{dataset}/records")["items"]) == 1
+    invariants.wait_quiet(lively)
+    invariants.check_rows(lively, [file_id])
+
+
+def test_a_rerun_leaves_other_failures_as_they_are(lively, alice, dataset, fixture_path):
+    """A broken preview keeps its reason when the record is made again; its letter stays open until
+    the preview itself is done again."""
+    (file_id,) = upload(alice, dataset, [fixture_path("invoice.pdf")]).values()
+    alice.wait_done(file_id)
+    key = next(k for k in lively.objects("uploads/") if file_id in k)
+    data = lively.object(key)
+    lively.s3().delete_object(Bucket=lively.bucket, Key=key)
+    alice.post(f"/files/{file_id}/retry", json={"from": "preview"})
+    broken = alice.wait_done(file_id)
+    assert broken["state"] == "done" and broken["pipelines"]["preview"]["error"]["code"] == "input_gone"
+    alice.post(f"/files/{file_id}/retry", json={"from": "ai"})
+    again = alice.wait_done(file_id)
+    assert again["state"] == "done"
+    assert again["pipelines"]["preview"]["error"] == broken["pipelines"]["preview"]["error"]
+    put_back(lively, key, data)
+    alice.post(f"/files/{file_id}/retry", json={"from": "preview"})
+    whole = alice.wait_done(file_id)
+    assert {p["state"] for p in whole["pipelines"].values()} == {"done"}
+    assert lively.one("SELECT count(*) FROM dead_letter WHERE file_id = %s AND state = 'open'",
+                      file_id) == 0
     invariants.wait_quiet(lively)
     invariants.check_rows(lively, [file_id])
 

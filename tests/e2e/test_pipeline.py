@@ -326,3 +326,8 @@ def test_old_office_goes_by_its_preview(fleet, shared, suffix):
     stages = [i["stage"] for i in client.json(f"/files/{file['id']}/timeline")["items"]
               if i["detail"].get("state") == "running"]
     assert stages[0] == "preview" and stages.index("preview") < stages.index("text")
+    for n, again in enumerate(("ai", "thumbnail", "text"), 2):
+        client.post(f"/files/{file['id']}/retry", json={"from": again})
+        got = client.wait_done(file["id"])
+        assert (got["state"], got["generation"]) == ("done", n), (again, got)
+        assert {p["state"] for p in got["pipelines"].values()} == {"done"}
