@@ -202,7 +202,8 @@ def test_bad_parts_are_refused_and_the_others_go_on(small, alice, dataset):
 
 
 def test_text_of_unknown_bytes_is_valid(small, alice, dataset):
-    data = b"Invoice number: BAD-1\n\xff\xfe\xc3\x28 stray \x80\x81 bytes\x00 and a null\nTotal amount: EUR 5.00\n"
+    data = (b"Invoice number: BAD-1\n\xff\xfe\xc3\x28 stray \x80\x81 bytes\x00 and a null\n"
+            b"Total amount: EUR 5.00\n")
     file_id = ids(alice.upload(dataset, {"stray.txt": data}))["stray.txt"]
     file = alice.wait_done(file_id)
     assert file["state"] == "done", file
