@@ -66,34 +66,46 @@ enum range_kind range_parse(const char *header, uint64_t size, uint64_t *ret_off
     return RANGE_PART;
 }
 
-bool etag_listed(const char *header, const char *etag)
+/* The two quoted tags without what says how the representation is coded. */
+static bool same_tag(const char *a, size_t a_len, const char *b, size_t b_len)
 {
-    size_t n = strlen(etag);
+    static const char gz[] = "-gz\"";
+    size_t n = sizeof(gz) - 1;
 
-    if (!header) {
-        return false;
-    }
-    for (const char *s = header; *s != '\0';) {
+    a_len -= a_len > n && memcmp(a + a_len - n, gz, n) == 0 ? n : 1;
+    b_len -= b_len > n && memcmp(b + b_len - n, gz, n) == 0 ? n : 1;
+    return a_len == b_len && memcmp(a, b, a_len) == 0;
+}
+
+static bool tag_in(const char *header, const char *etag, bool weak_too)
+{
+    for (const char *s = header; s && *s != '\0';) {
         s += strspn(s, " \t,");
         if (*s == '*') {
             return true;
         }
-        if (strncmp(s, "W/", 2) == 0) {
-            s += 2;
-        }
-        if (*s != '"') {
-            return false;
-        }
-        const char *end = strchr(s + 1, '"');
+        bool weak = strncmp(s, "W/", 2) == 0;
+        s += weak ? 2 : 0;
+        const char *end = *s == '"' ? strchr(s + 1, '"') : NULL;
         if (!end) {
             return false;
         }
-        if ((size_t)(end + 1 - s) == n && memcmp(s, etag, n) == 0) {
+        if ((weak_too || !weak) && same_tag(s, (size_t)(end + 1 - s), etag, strlen(etag))) {
             return true;
         }
         s = end + 1;
     }
     return false;
+}
+
+bool etag_listed(const char *header, const char *etag)
+{
+    return tag_in(header, etag, true);
+}
+
+bool etag_matches(const char *header, const char *etag)
+{
+    return tag_in(header, etag, false);
 }
 
 /* q of the type in thousandths: -1 when it is not named. */
@@ -135,4 +147,11 @@ bool accept_prefers_json(const char *accept)
 bool accept_names(const char *accept, const char *type)
 {
     return accept && accept_q(accept, type) > 0;
+}
+
+bool accept_gzip(const char *accept_encoding)
+{
+    int named = accept_q(accept_encoding, "gzip");
+
+    return named >= 0 ? named > 0 : accept_q(accept_encoding, "*") > 0;
 }

@@ -5,6 +5,7 @@
  * harmless characters, does not begin with a dot, and is opened without following links.
  */
 #include "services/ingest-gateway/cond.h"
+#include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 
@@ -99,6 +100,7 @@ static int read_whole(int fd, off_t size, struct reply *reply, struct err *err)
         len += (size_t)n;
     }
     data[len] = '\0';
+    reply->own = true;
     reply->body = data;
     reply->len = len;
     return 0;
@@ -108,8 +110,10 @@ int console_file(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(fd_cleanup) int fd = -1;
     struct stat st;
-    char etag[64];
-    const char *path = strcmp(req->uri.path, "/") == 0 ? "/index.html" : req->uri.path;
+    char base[64];
+    const char *path = strcmp(req->uri.path, "/") == 0       ? "/index.html"
+                       : strcmp(req->uri.path, "/docs") == 0 ? "/docs.html"
+                                                             : req->uri.path;
     bool hashed = strncmp(path, "/assets/", 8) == 0;
 
     if (!req->gw->console_dir) {
@@ -121,19 +125,22 @@ int console_file(struct request *req, struct reply *reply, struct err *err)
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
         return not_found(err);
     }
-    snprintf(etag, sizeof(etag), "\"%llx-%llx\"", (unsigned long long)st.st_mtim.tv_sec,
+    snprintf(base, sizeof(base), "%llx-%llx", (unsigned long long)st.st_mtim.tv_sec,
              (unsigned long long)st.st_size);
+    struct etag etag = encoding_tag(base, encoding_chosen(req, type_of(path), (size_t)st.st_size));
     if (reply_header(reply, "Content-Security-Policy", CONSOLE_CSP, err) < 0 ||
         reply_header(reply, "Referrer-Policy", "no-referrer", err) < 0 ||
         reply_header(reply, "Cross-Origin-Opener-Policy", "same-origin", err) < 0 ||
-        reply_header(reply, "ETag", etag, err) < 0 ||
+        reply_header(reply, "ETag", etag.text, err) < 0 ||
         reply_header(reply, "Cache-Control",
                      hashed ? "public, max-age=31536000, immutable" : "no-cache", err) < 0) {
         return -1;
     }
-    if (etag_listed(req->headers[H_IF_NONE_MATCH], etag)) {
+    if (etag_listed(req->headers[H_IF_NONE_MATCH], etag.text)) {
         reply->status = 304;
-        return 0;
+        return encoding_varies(type_of(path), (size_t)st.st_size)
+                   ? reply_header(reply, "Vary", "Accept-Encoding", err)
+                   : 0;
     }
     reply->status = 200;
     reply->content_type = type_of(path);
@@ -153,5 +160,6 @@ int openapi_get(struct request *req, struct reply *reply, struct err *err)
         return -1;
     }
     reply_take_buf(reply, 200, "application/json", &buf);
+    reply->own = true;
     return 0;
 }

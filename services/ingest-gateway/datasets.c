@@ -4,6 +4,8 @@
  * name the version they were made under.
  */
 #include "libcommon/columns.h"
+#include "services/ingest-gateway/cond.h"
+#include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
@@ -23,6 +25,12 @@ static const char get_sql[] =
     "SELECT " DATASET_COLUMNS " FROM dataset d JOIN schema_version s ON s.dataset_id = d.dataset_id"
     "   AND s.version = d.schema_version"
     " WHERE d.dataset_id = $1::uuid AND d.user_id = $2::uuid AND d.deleted_at IS NULL";
+
+static const char locked_sql[] =
+    "SELECT " DATASET_COLUMNS " FROM dataset d JOIN schema_version s ON s.dataset_id = d.dataset_id"
+    "   AND s.version = d.schema_version"
+    " WHERE d.dataset_id = $1::uuid AND d.user_id = $2::uuid AND d.deleted_at IS NULL"
+    " FOR UPDATE OF d";
 
 static const char list_sql[] =
     "SELECT " DATASET_COLUMNS " FROM dataset d JOIN schema_version s ON s.dataset_id = d.dataset_id"
@@ -76,6 +84,47 @@ static int reply_dataset(struct request *req, struct db_conn *conn, const char *
     }
     return PQntuples(res) == 0 ? not_found(err)
                                : reply_take_json(reply, status, dataset_json(res, 0), err);
+}
+
+/* The tag that GET gives for this answer, so that the next change can name it. */
+static int add_tag(struct reply *reply, struct err *err)
+{
+    char base[REPLY_TAG_SIZE];
+
+    if (reply_tag(reply->body, reply->len, base, err) < 0) {
+        return -1;
+    }
+    struct etag tag = encoding_tag(base, false);
+    return reply_header(reply, "ETag", tag.text, err);
+}
+
+/* If-Match: locks the dataset until the transaction's end and compares with what GET would show.
+ * "precondition_failed" (412) when it is another, or none; nothing without the header. */
+static int check_match(struct request *req, struct db_conn *conn, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    CLEANUP(reply_done) struct reply now = {0};
+    const char *params[] = {req->params[0], req->who.user_id};
+    char base[REPLY_TAG_SIZE];
+
+    if (!req->headers[H_IF_MATCH]) {
+        return 0;
+    }
+    if (db_query(conn, locked_sql, 2, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return not_found(err);
+    }
+    if (reply_take_json(&now, 200, dataset_json(res, 0), err) < 0 ||
+        reply_tag(now.body, now.len, base, err) < 0) {
+        return -1;
+    }
+    struct etag tag = encoding_tag(base, false);
+    return etag_matches(req->headers[H_IF_MATCH], tag.text)
+               ? 0
+               : err_set(err, ERR_PERMANENT, "precondition_failed",
+                         "the dataset is no longer what If-Match names; get it again");
 }
 
 static int read_name(struct request *req, const json_t *body, const char **ret_name,
@@ -237,15 +286,21 @@ int dataset_patch(struct request *req, struct reply *reply, struct err *err)
     const char *name;
 
     if (request_json(req, false, &body, err) < 0 || read_name(req, body, &name, err) < 0 ||
-        db_acquire(req->gw->db, &conn, err) < 0) {
+        db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        check_match(req, conn, err) < 0) {
         return -1;
     }
     const char *params[] = {req->params[0], req->who.user_id, name};
     if (db_query(conn, rename_sql, 3, params, &res, err) < 0) {
         return -1;
     }
-    return PQntuples(res) == 0 ? not_found(err)
-                               : reply_dataset(req, conn, req->params[0], 200, reply, err);
+    if (PQntuples(res) == 0) {
+        return not_found(err);
+    }
+    if (reply_dataset(req, conn, req->params[0], 200, reply, err) < 0 || add_tag(reply, err) < 0) {
+        return -1;
+    }
+    return db_commit(conn, err);
 }
 
 static int insert_schema(struct request *req, const struct idem *idem, const char *columns,
@@ -256,13 +311,13 @@ static int insert_schema(struct request *req, const struct idem *idem, const cha
     const char *params[] = {req->params[0], req->who.user_id, columns};
 
     if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
-        db_query(conn, schema_sql, 3, params, &res, err) < 0) {
+        check_match(req, conn, err) < 0 || db_query(conn, schema_sql, 3, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
         return not_found(err);
     }
-    if (reply_dataset(req, conn, req->params[0], 200, reply, err) < 0 ||
+    if (reply_dataset(req, conn, req->params[0], 200, reply, err) < 0 || add_tag(reply, err) < 0 ||
         idem_store(conn, req, idem, reply, err) < 0) {
         return -1;
     }
@@ -292,20 +347,34 @@ int dataset_schema(struct request *req, struct reply *reply, struct err *err)
     return 0;
 }
 
+static int mark_deleted(struct request *req, bool *ret_marked, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {req->params[0], req->who.user_id};
+
+    if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        check_match(req, conn, err) < 0 || db_query(conn, delete_sql, 2, params, &res, err) < 0 ||
+        db_commit(conn, err) < 0) {
+        return -1;
+    }
+    *ret_marked = PQntuples(res) > 0;
+    return 0;
+}
+
 /* The mark on the dataset comes first: from then on nothing of it shows. A dataset with very many
  * files is emptied by several calls; only then it is not found. */
 int dataset_delete(struct request *req, struct reply *reply, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {req->params[0], req->who.user_id};
     int64_t removed = 0;
+    bool marked = false;
     bool more = false;
 
-    if (db_run(req->gw->db, delete_sql, 2, params, &res, err) < 0 ||
+    if (mark_deleted(req, &marked, err) < 0 ||
         files_remove_dataset(req, req->params[0], &removed, &more, err) < 0) {
         return -1;
     }
-    if (PQntuples(res) == 0 && removed == 0) {
+    if (!marked && removed == 0) {
         return not_found(err);
     }
     return reply_take_json(

@@ -6,8 +6,8 @@
  */
 #include "services/ingest-gateway/exchange.h"
 
-#include "libcommon/sha256.h"
 #include "services/ingest-gateway/cond.h"
+#include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/pool.h"
 #include "services/ingest-gateway/problem.h"
@@ -118,26 +118,30 @@ static void set_reply_error(struct exchange *ex, const struct err *err)
 /* JSON that was asked for with GET gets a tag of its bytes, so that asking again costs little. */
 static int tag_json(struct exchange *ex, struct reply *reply, struct err *err)
 {
-    char hex[SHA256_HEX_SIZE];
-    char tag[24];
+    struct request *req = &ex->req;
+    char base[REPLY_TAG_SIZE];
 
-    if (strcmp(ex->req.route->method, "GET") != 0 || reply->status != 200 || !reply->body ||
-        !reply->content_type || strcmp(reply->content_type, "application/json") != 0) {
+    if (strcmp(req->route->method, "GET") != 0 || reply->status != 200 || !reply->body ||
+        !reply->own || !reply->content_type ||
+        strcmp(reply->content_type, "application/json") != 0) {
         return 0;
     }
-    if (sha256_hex(reply->body, reply->len, hex, err) < 0) {
+    if (reply_tag(reply->body, reply->len, base, err) < 0) {
         return -1;
     }
-    snprintf(tag, sizeof(tag), "\"%.16s\"", hex);
-    if (reply_header(reply, "ETag", tag, err) < 0 ||
+    bool gzip = encoding_chosen(req, reply->content_type, reply->len);
+    struct etag tag = encoding_tag(base, gzip);
+    if (reply_header(reply, "ETag", tag.text, err) < 0 ||
         reply_header(reply, "Cache-Control", "private, no-cache", err) < 0) {
         return -1;
     }
-    if (etag_listed(ex->req.headers[H_IF_NONE_MATCH], tag)) {
+    if (etag_listed(req->headers[H_IF_NONE_MATCH], tag.text)) {
+        bool varies = encoding_varies(reply->content_type, reply->len);
         free(STEAL(reply->body));
         reply->len = 0;
         reply->status = 304;
         reply->content_type = NULL;
+        return varies ? reply_header(reply, "Vary", "Accept-Encoding", err) : 0;
     }
     return 0;
 }
@@ -155,6 +159,9 @@ static void run_handler(void *ctx)
     }
     if (rc == 0) {
         rc = tag_json(ex, &reply, &err);
+    }
+    if (rc == 0) {
+        rc = encoding_apply(&ex->req, &reply, &err);
     }
     if (rc < 0) {
         reply_done(&reply);

@@ -11,11 +11,13 @@
 #include <strings.h>
 
 #define HEADERS_MAX 100U
+#define HEADER_BYTES_MAX 16384U
 
 static const char *const header_names[H_COUNT] = {
     [H_AUTHORIZATION] = "Authorization",
     [H_CONTENT_TYPE] = "Content-Type",
     [H_ACCEPT] = "Accept",
+    [H_ACCEPT_ENCODING] = "Accept-Encoding",
     [H_RANGE] = "Range",
     [H_IF_RANGE] = "If-Range",
     [H_IF_MATCH] = "If-Match",
@@ -33,6 +35,7 @@ struct scan {
     unsigned n_lengths;
     unsigned n_hosts;
     unsigned n_codings;
+    size_t n_bytes;
     bool failed;
 };
 
@@ -67,7 +70,7 @@ static enum MHD_Result keep(struct scan *scan, size_t i, const char *value)
         *slot = strdup(value);
         return *slot ? MHD_YES : fail(scan, "out of memory");
     }
-    if (i != H_ACCEPT && i != H_IF_NONE_MATCH && i != H_IF_MATCH) {
+    if (i != H_ACCEPT && i != H_ACCEPT_ENCODING && i != H_IF_NONE_MATCH && i != H_IF_MATCH) {
         return fail(scan, "a header is given twice");
     }
     if (asprintf(&joined, "%s, %s", *slot, value) < 0) {
@@ -113,8 +116,13 @@ static enum MHD_Result each_header(void *cls, enum MHD_ValueKind kind UNUSED, co
 {
     struct scan *scan = cls;
 
-    if (++scan->n_headers > HEADERS_MAX) {
-        return fail(scan, "too many headers");
+    scan->n_bytes += key_len + value_len + 4;
+    if (++scan->n_headers > HEADERS_MAX || scan->n_bytes > HEADER_BYTES_MAX) {
+        err_set(scan->err, ERR_PERMANENT, "headers_too_large",
+                "a request has at most %u headers and %u bytes of them", HEADERS_MAX,
+                HEADER_BYTES_MAX);
+        scan->failed = true;
+        return MHD_NO;
     }
     if (!token(key, key_len)) {
         return fail(scan, "a header's name is no token");

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/reply.h"
 
+#include "libcommon/sha256.h"
+
+#include <stdio.h>
 #include <string.h>
 
 void reply_done(struct reply *reply)
@@ -13,6 +16,17 @@ void reply_done(struct reply *reply)
         reply->stream_free(reply->stream_ctx);
     }
     *reply = (struct reply){0};
+}
+
+int reply_tag(const char *body, size_t len, char ret_tag[REPLY_TAG_SIZE], struct err *err)
+{
+    char hex[SHA256_HEX_SIZE];
+
+    if (sha256_hex(body, len, hex, err) < 0) {
+        return -1;
+    }
+    snprintf(ret_tag, REPLY_TAG_SIZE, "%.16s", hex);
+    return 0;
 }
 
 int reply_header(struct reply *reply, const char *name, const char *value, struct err *err)
@@ -41,6 +55,7 @@ int reply_take_json(struct reply *reply, unsigned status, json_t *json, struct e
     free(reply->body);
     reply->status = status;
     reply->content_type = "application/json";
+    reply->own = true;
     reply->body = text;
     reply->len = strlen(text);
     return 0;

@@ -26,6 +26,7 @@ struct reply {
     } headers[REPLY_HEADERS_MAX];
     size_t n_headers;
     char *body; /* malloc'd */
+    bool own;   /* body is the gateway's own (JSON it made, the console), not a user's file */
     size_t len;
     reply_stream_fn stream; /* instead of body */
     void *stream_ctx;
@@ -37,6 +38,11 @@ struct reply {
 
 void reply_done(struct reply *reply);
 
+#define REPLY_TAG_SIZE 17U /* with its NUL */
+
+/* What the entity tag of a JSON body is made of: the beginning of its digest. */
+int reply_tag(const char *body, size_t len, char ret_tag[REPLY_TAG_SIZE],
+              struct err *err) WARN_UNUSED;
 /* Adds a header; name is static text, value is copied. */
 int reply_header(struct reply *reply, const char *name, const char *value,
                  struct err *err) WARN_UNUSED;

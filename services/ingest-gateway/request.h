@@ -36,6 +36,7 @@ enum request_header {
     H_AUTHORIZATION,
     H_CONTENT_TYPE,
     H_ACCEPT,
+    H_ACCEPT_ENCODING,
     H_RANGE,
     H_IF_RANGE,
     H_IF_MATCH,

@@ -94,7 +94,8 @@ int uri_parse(const char *raw, struct uri *ret_uri, struct err *err)
     struct uri uri = {0};
 
     if (strlen(raw) > URI_BYTES_MAX) {
-        return bad(err, "the address is too long");
+        return err_set(err, ERR_PERMANENT, "uri_too_long", "the address exceeds %u bytes",
+                       URI_BYTES_MAX);
     }
     uri.bytes = strdup(raw);
     if (!uri.bytes) {

@@ -23,7 +23,7 @@ struct uri {
     size_t n_args;
 };
 
-/* ERR_PERMANENT "bad_request". On success uri_done frees. */
+/* ERR_PERMANENT "bad_request" or "uri_too_long". On success uri_done frees. */
 int uri_parse(const char *raw, struct uri *ret_uri, struct err *err) WARN_UNUSED;
 void uri_done(struct uri *uri);
 

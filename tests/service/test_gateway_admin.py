@@ -107,6 +107,7 @@ def test_what_has_moved_on_is_left(gateway, admin, alice):
         kill_units(gateway, file, 1, [0], "moved")
     alice.delete(f"/files/{gone}")
     alice.post(f"/files/{again}/retry", json={"from": "text"})
+    gateway.sql("update dead_letter set state = 'open' where file_id = %s", again)
     got = replay(admin, reason="moved")
     assert (got["matched"], got["replayable"], got["replayed"]) == (2, 0, 0)
     assert gateway.one("select state from file where file_id = %s", gone) == 6
@@ -132,3 +133,29 @@ def test_discard(gateway, admin, alice):
     problem(alice.request("POST", "/admin/dead-letters/replay", json=body), 403, "forbidden")
     problem(admin.request("POST", "/admin/dead-letters/replay", json={"filter": {"what": "x"}}), 422,
             "invalid_value")
+
+
+def test_a_key_is_made_once(gateway, admin, alice):
+    headers = {"Idempotency-Key": "make-1"}
+    made = alice.post("/api-keys", 201, json={"name": "k"}, headers=headers).json()
+    again = problem(alice.request("POST", "/api-keys", json={"name": "k"}, headers=headers), 409,
+                    "secret_not_kept")
+    assert "not kept" in again["detail"] and made["key"] not in str(again)
+    problem(alice.request("POST", "/api-keys", json={"name": "other"}, headers=headers), 409,
+            "idempotency_conflict")
+    assert [k["name"] for k in alice.json("/api-keys")["items"]].count("k") == 1
+    secret = made["key"].rsplit("_", 1)[1]
+    assert gateway.one("select count(*) from idempotency where response like %s", f"%{secret}%") == 0
+    got = []
+
+    def make():
+        answer = rig.Client(alice.api, alice.key).request("POST", "/api-keys", json={"name": "race"},
+                                                          headers={"Idempotency-Key": "make-2"})
+        got.append(answer.status_code)
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(20)
+    assert sorted(got) == [201, 409, 409, 409]
+    assert [k["name"] for k in alice.json("/api-keys")["items"]].count("race") == 1
