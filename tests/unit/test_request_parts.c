@@ -168,6 +168,18 @@ static void test_conditions(void **state UNUSED)
     assert_false(etag_listed("a", "\"a\""));
     assert_false(etag_listed("\"open", "\"a\""));
     assert_false(etag_listed(NULL, "\"a\""));
+    assert_true(etag_listed("\"a-gz\"", "\"a\""));
+    assert_true(etag_listed("\"a\"", "\"a-gz\""));
+    assert_false(etag_listed("\"-gz\"", "\"a\""));
+    assert_false(etag_listed("\"\"", "\"a\""));
+    assert_true(etag_matches("\"b\", \"a\"", "\"a\""));
+    assert_true(etag_matches("W/\"a\", \"a-gz\"", "\"a\""));
+    assert_false(etag_matches("W/\"a\"", "\"a\""));
+    assert_true(accept_gzip("br, gzip"));
+    assert_true(accept_gzip("*;q=0.1"));
+    assert_false(accept_gzip("gzip;q=0, *"));
+    assert_false(accept_gzip("identity"));
+    assert_false(accept_gzip(NULL));
     assert_true(accept_prefers_json("application/json"));
     assert_true(accept_prefers_json("text/html, Application/JSON;q=0.9"));
     assert_false(accept_prefers_json("text/plain, application/json;q=0.5"));

@@ -13,6 +13,11 @@ function el(tag, attrs, ...children) {
     return node;
 }
 
+/* Text with `code` in it as nodes. */
+function rich(text) {
+    return text.split("`").map((part, i) => (i % 2 === 1 ? el("code", {}, part) : part));
+}
+
 function resolver(root) {
     return function resolve(node) {
         for (let hops = 0; node?.$ref && hops < 8; hops++) {
@@ -55,7 +60,7 @@ function row(name, required, schema, description, resolve) {
     const s = resolve(schema);
     const about = [description ?? s.description, limits(s)].filter(Boolean).join("; ");
     return el("div", { class: "row" }, el("code", required ? { class: "req" } : {}, name),
-        el("span", { class: "muted" }, typeText(s, resolve)), el("span", {}, about));
+        el("span", { class: "muted" }, typeText(s, resolve)), el("span", {}, ...rich(about)));
 }
 
 /* The members of an object, or of the objects in an array; null when there are none. */
@@ -95,7 +100,7 @@ function answers(responses, resolve) {
     return Object.entries(responses).map(([status, ref]) => {
         const answer = resolve(ref);
         const body = contents(answer.content, resolve);
-        const head = [el("span", { class: "status" }, status === "default" ? "else" : status), answer.description ?? ""];
+        const head = [el("span", { class: "status" }, status === "default" ? "else" : status), ...rich(answer.description ?? "")];
         return body.length > 0
             ? el("details", { class: "answer" }, el("summary", {}, ...head), ...body)
             : el("div", { class: "answer" }, ...head);
@@ -107,7 +112,7 @@ function operation(op, resolve) {
     const params = [...(op.shared ?? []), ...(op.spec.parameters ?? [])].map(resolve);
     const inner = el("div", {});
     if (op.spec.description) {
-        inner.append(el("p", {}, op.spec.description));
+        inner.append(el("p", {}, ...rich(op.spec.description)));
     }
     if (params.length > 0) {
         inner.append(el("h3", {}, "Parameters"), el("div", {}, ...params.map((p) =>
@@ -120,7 +125,7 @@ function operation(op, resolve) {
     return el("details", { class: "op", id: op.spec.operationId },
         el("summary", {}, el("span", { class: `method ${op.method}` }, op.method.toUpperCase()),
             el("span", { class: "path" }, op.path),
-            el("span", { class: "muted" }, op.spec.summary ?? "")), inner);
+            el("span", { class: "muted" }, ...rich(op.spec.summary ?? ""))), inner);
 }
 
 function operations(root) {
@@ -144,7 +149,7 @@ function draw(root) {
     const found = [];
 
     nav.append(search);
-    main.replaceChildren(el("h1", {}, `${root.info.title} API`), el("p", {}, root.info.description ?? ""),
+    main.replaceChildren(el("h1", {}, `${root.info.title} API`), el("p", {}, ...rich(root.info.description ?? "")),
         el("p", { class: "muted" }, "Send the key as ", el("code", {}, "Authorization: Bearer dfk_…"), ". Machines read ",
             el("a", { href: "/api/v1/openapi.json" }, "openapi.json"), "; people use the ", el("a", { href: "/" }, "console"),
             ". A star marks what is required."));
@@ -156,7 +161,7 @@ function draw(root) {
         nav.append(navHead);
         const entries = ops.map((op) => {
             const node = operation(op, resolve);
-            const link = el("a", { href: `#${op.spec.operationId}` }, op.spec.summary ?? op.spec.operationId);
+            const link = el("a", { href: `#${op.spec.operationId}` }, ...rich(op.spec.summary ?? op.spec.operationId));
             main.append(node);
             nav.append(link);
             return { node, link, text: `${op.method} ${op.path} ${op.spec.summary ?? ""} ${op.spec.operationId}`.toLowerCase() };
