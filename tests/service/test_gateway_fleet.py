@@ -8,7 +8,8 @@ def test_words_of_previews_and_depth_afterwards(new_fleet):
     fleet.start()
     alice, admin = fleet.client("alice"), fleet.client("root", admin=True)
     dataset = alice.dataset()
-    sent = ("note.txt", "table.csv", "letter.odt", "chapters.pdf")
+    sent = ("note.txt", "table.csv", "letter.odt", "chapters.pdf", "samples/contract.docx",
+            "samples/order.eml")
     answer = alice.upload(dataset, [f"{rig.FIXTURES}/{name}" for name in sent])
     assert answer["batch"]["accepted"] == len(sent)
     files = {f["name"]: f for f in alice.wait_all(dataset)}
