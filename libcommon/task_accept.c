@@ -289,7 +289,11 @@ static const char rerun_sql[] =
     " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
     "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation FROM f, LATERAL (VALUES"
     "      (CASE WHEN f.main_state = 0 AND NOT (f.kind = 'ole2' AND f.preview_state = 0) THEN"
-    "            CASE WHEN $3::smallint <= 3 THEN $3::smallint ELSE 1 END END),"
+    /* A file whose text was never read has nothing to re-run ocr or ai on: it starts with text. */
+    "            CASE WHEN $3::smallint IN (2, 3) AND NOT (f.raster AND $3::smallint = 2)"
+    "              AND NOT EXISTS (SELECT 1 FROM file_page p WHERE p.file_id = f.file_id"
+    "                AND p.version = f.version) THEN 1"
+    "            WHEN $3::smallint <= 3 THEN $3::smallint ELSE 1 END END),"
     "      (CASE WHEN f.preview_state = 0 THEN 4 END),"
     "      (CASE WHEN f.thumb_state = 0 AND (f.raster OR f.preview_state <> 0) THEN 5 END))"
     "      AS s(stage) WHERE s.stage IS NOT NULL),"

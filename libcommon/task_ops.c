@@ -27,7 +27,9 @@ static const char claim_sql[] =
     "  RETURNING t.*, f.version, f.name, f.bytes, f.dataset_id, f.batch_id),"
     " e AS (INSERT INTO event (user_id, file_id, kind, stage, body) SELECT user_id, file_id,"
     "    'file_updated', stage, jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
-    "    'state', 'running', 'unit', unit, 'attempt', attempts, 'worker', lease_owner) FROM c)"
+    "    'state', 'running', 'unit', unit, 'attempt', attempts, 'worker', lease_owner) FROM c"
+    /* A removed file is gone for its user: its cleaning is nobody's news. */
+    "    WHERE stage <> 6)"
     " SELECT c.user_id, c.dataset_id, c.lease_token, c.attempts, c.failures, c.refunds,"
     "   extract(epoch FROM now() - c.created_at)::bigint, c.cost, c.version, c.bytes, c.name,"
     "   v.object_key, v.sha256, v.mime, v.kind, c.ext_job_id, c.traceparent, c.input"
@@ -300,6 +302,7 @@ static const char end_sql[] =
     "  FROM q JOIN file fl ON fl.file_id = q.file_id, LATERAL (VALUES ('file_updated'),"
     "    (CASE WHEN q.has_record THEN 'record_updated' END),"
     "    (CASE WHEN $7::boolean THEN 'dead_letter' END)) AS k(kind) WHERE k.kind IS NOT NULL"
+    "    AND (q.stage <> 6 OR k.kind = 'dead_letter')"
     "  RETURNING 1),"
     " ef AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id, 'state',"
@@ -407,7 +410,7 @@ static const char put_back_sql[] =
     "    'file_updated', d.stage, jsonb_strip_nulls(jsonb_build_object('datasetId', f.dataset_id,"
     "    'batchId', f.batch_id, 'state', 'waiting', 'unit', d.unit, 'attempt', d.attempts,"
     "    'reason', $6::text, 'until', d.not_before, 'code', $10::text, 'message', $9::text))"
-    "  FROM d JOIN file f USING (file_id))"
+    "  FROM d JOIN file f USING (file_id) WHERE d.stage <> 6)"
     " SELECT count(*) FROM d";
 
 static const char *const back_names[] = {

@@ -247,6 +247,16 @@ def test_a_rerun_from_any_stage_ends_done(lively, alice, dataset, fixture_path, 
     assert alice.get(f"/files/{file_id}/thumbnail").content[:4] == b"RIFF"
 
 
+def test_a_rerun_from_ai_of_a_file_that_was_never_read_reads_it(lively, alice, dataset, fixture_path):
+    """Without its text a record could only be empty: the re-run starts where the reading does."""
+    (file_id,) = upload(alice, dataset, [fixture_path("encrypted.pdf")]).values()
+    assert alice.wait_done(file_id)["state"] == "failed"
+    alice.post(f"/files/{file_id}/retry", json={"from": "ai"})
+    again = alice.wait_done(file_id)
+    assert again["state"] == "failed" and again["pipelines"]["main"]["error"]["code"] == "encrypted"
+    assert alice.json(f"/files/{file_id}/record")["items"] == []
+
+
 # --- removal --------------------------------------------------------------------------------------
 
 def gone(fleet, client, dataset, ids):
