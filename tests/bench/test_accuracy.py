@@ -18,7 +18,7 @@ values that were left out. A credit note whose page prints minus signs and whose
 Rows are aligned by their amount; `rows: …` are the cells in them.
 """
 FROM_MADE = """
-8 layouts (two held out from tuning), 3 qualities and 2 languages, made by tests/bench/accuracy.py;
+8 layouts (two kept out of tuning but for one look that changed a general rule), 3 qualities and 2 languages, made by tests/bench/accuracy.py;
 the qualities are simulated and the layouts tidy. A regression test more than a measure.
 """
 
