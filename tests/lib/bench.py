@@ -7,8 +7,8 @@ import re
 import statistics
 import subprocess
 
-from lib.rig import ROOT
-
+# Not from lib.rig: scripts without the virtual environment use this, too.
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PAGE = os.path.join(ROOT, "docs", "benchmarks.md")
 HEAD = """# Benchmarks
 
