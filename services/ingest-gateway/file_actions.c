@@ -23,18 +23,11 @@ static int not_found(struct err *err)
     return err_set(err, ERR_PERMANENT, "not_found", "no such file");
 }
 
-static const char own_sql[] =
-    "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";
-
 static int require_file(struct request *req, const char *file_id, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {file_id, req->who.user_id};
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
 
-    if (db_run(req->gw->db, own_sql, 2, params, &res, err) < 0) {
-        return -1;
-    }
-    return PQntuples(res) == 1 ? 0 : not_found(err);
+    return db_acquire(req->gw->db, &conn, err) < 0 ? -1 : file_require(conn, req, file_id, err);
 }
 
 static void wake_stages(struct request *req)

@@ -198,22 +198,15 @@ static const char timeline_sql[] = "SELECT " SQL_TIME(
             " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6"
             " ORDER BY e.at, e.event_id LIMIT " TIMELINE_MAX;
 
-static const char own_sql[] =
-    "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";
-
 int file_timeline(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *own = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     const char *params[] = {req->params[0], req->who.user_id};
 
     if (db_acquire(req->gw->db, &conn, err) < 0 ||
-        db_query(conn, own_sql, 2, params, &own, err) < 0) {
+        file_require(conn, req, req->params[0], err) < 0) {
         return -1;
-    }
-    if (PQntuples(own) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "no such file");
     }
     if (db_query(conn, timeline_sql, 2, params, &res, err) < 0) {
         return -1;

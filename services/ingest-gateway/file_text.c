@@ -40,23 +40,16 @@ static const char pages_sql[] =
     "   AND ($3::int IS NULL OR p.page = $3::int)"
     " ORDER BY p.page, (p.text_key IS NULL), p.generation DESC";
 
-static const char own_sql[] =
-    "SELECT name FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";
-
 /* Rows of one page (0: all); "not_found" for a file that is not theirs. */
 static int load_pages(struct request *req, int64_t page, PGresult **ret_res, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *own = NULL;
     struct db_num num;
     const char *params[] = {req->params[0], req->who.user_id, page ? db_num(&num, page) : NULL};
 
     if (db_acquire(req->gw->db, &conn, err) < 0 ||
-        db_query(conn, own_sql, 2, params, &own, err) < 0) {
+        file_require(conn, req, req->params[0], err) < 0) {
         return -1;
-    }
-    if (PQntuples(own) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "no such file");
     }
     return db_query(conn, pages_sql, 3, params, ret_res, err);
 }
@@ -379,16 +372,12 @@ static const char preview_sql[] =
 int preview_get(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *own = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     const char *params[] = {req->params[0], req->who.user_id};
 
     if (db_acquire(req->gw->db, &conn, err) < 0 ||
-        db_query(conn, own_sql, 2, params, &own, err) < 0) {
+        file_require(conn, req, req->params[0], err) < 0) {
         return -1;
-    }
-    if (PQntuples(own) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "no such file");
     }
     if (db_query(conn, preview_sql, 2, params, &res, err) < 0) {
         return -1;

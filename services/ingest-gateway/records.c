@@ -30,9 +30,6 @@ static const char file_sql[] =
     " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6 ORDER BY r.doc_no"
     " LIMIT 200";
 
-static const char own_sql[] =
-    "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6";
-
 static const char rows_sql[] =
     "SELECT row_no, \"values\", cells FROM record_row WHERE record_id = $1::uuid AND column_id = $2"
     "   AND row_no > $3::int ORDER BY row_no LIMIT $4::int";
@@ -40,17 +37,13 @@ static const char rows_sql[] =
 int file_record(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *own = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     const char *params[] = {req->params[0], req->who.user_id};
     json_t *items = NULL;
 
     if (db_acquire(req->gw->db, &conn, err) < 0 ||
-        db_query(conn, own_sql, 2, params, &own, err) < 0) {
+        file_require(conn, req, req->params[0], err) < 0) {
         return -1;
-    }
-    if (PQntuples(own) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "no such file");
     }
     if (db_query(conn, file_sql, 2, params, &res, err) < 0 ||
         record_json_list(conn, res, PQntuples(res), &items, err) < 0) {

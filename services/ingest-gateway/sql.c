@@ -38,6 +38,23 @@ int dataset_require(struct db_conn *conn, const struct request *req, const char 
     return 0;
 }
 
+int file_require(struct db_conn *conn, const struct request *req, const char *file_id,
+                 struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {file_id, req->who.user_id};
+
+    if (db_query(conn,
+                 "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid AND state < 6",
+                 2, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such file");
+    }
+    return 0;
+}
+
 int list_page_read(const struct request *req, const char *sort, struct list_page *ret_page,
                    struct err *err)
 {

@@ -22,6 +22,10 @@ json_t *sql_json_doc(const PGresult *res, int row, int col);
 int dataset_require(struct db_conn *conn, const struct request *req, const char *dataset_id,
                     struct err *err) WARN_UNUSED;
 
+/* The same for a file that is not removed. */
+int file_require(struct db_conn *conn, const struct request *req, const char *file_id,
+                 struct err *err) WARN_UNUSED;
+
 /* limit= and cursor= of a list. *ret_has_cursor false: the first page. */
 struct list_page {
     int64_t limit;
