@@ -7,3 +7,7 @@ textplain_PKGS := $(TEXT_PARSER_PKGS)
 PROGRAMS += jailrun
 jailrun_SRCS := jail_run.c
 jailrun_PKGS := $(COMMON_PKGS)
+# A worker of any stage that waits instead of working, for loads that the processor does not bound.
+PROGRAMS += sleepworker
+sleepworker_SRCS := sleep_worker.c
+sleepworker_PKGS := $(COMMON_PKGS)
