@@ -181,7 +181,10 @@ def fetched(name):
 
 
 class Servers:
-    def __init__(self):
+    """durable=True: fsync and synchronous_commit as in production, for what is measured."""
+
+    def __init__(self, durable=False, postgres_settings=None):
+        self.durable, self.postgres_settings = durable, dict(postgres_settings or {})
         self.dir = tempfile.mkdtemp(prefix="docfleet-test-")
         os.chmod(self.dir, 0o755)
         self.processes = {}
@@ -238,12 +241,15 @@ class Servers:
                        check=True, capture_output=True, cwd="/")
 
     def start_postgres(self):
+        sync = "on" if self.durable else "off"
+        settings = {"fsync": sync, "synchronous_commit": sync, "full_page_writes": sync,
+                    **self.postgres_settings}
         self.processes["postgres"] = Process("postgres", [
             *self._as_postgres(), f"{PG_BIN}/postgres", "-D", f"{self.dir}/pg",
             "-p", str(self.pg_port), "-c", "listen_addresses=127.0.0.1",
-            "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "synchronous_commit=off",
-            "-c", "full_page_writes=off", "-c", "max_connections=300",
+            "-c", "unix_socket_directories=", "-c", "max_connections=300",
             "-c", "log_min_messages=warning", "-c", "log_min_error_statement=error",
+            *(x for k, v in settings.items() for x in ("-c", f"{k}={v}")),
         ], self._log("postgres"), death=signal.SIGQUIT)
 
     def start_kafka(self):
@@ -413,7 +419,7 @@ class Fleet:
         self.api = self.url + "/api/v1"
         self.env = dict(env or {})
         self.processes, self.probe_ports, self.ended = {}, {}, []
-        self._keys, self._admin = {}, None
+        self._keys, self._admin, self._more_gateways, self._how = {}, None, {}, {}
         self.prepare()
 
     # --- programs -------------------------------------------------------------------------------
@@ -449,27 +455,54 @@ class Fleet:
     def has(self, name, build=None):
         return os.access(self.bin(name, build), os.X_OK)
 
-    def start(self, *names, env=None, build=None, wait=True):
-        """Starts services (all that are built, without names), each with env overrides."""
+    def start(self, *names, env=None, build=None, wait=True, binary=None, args=()):
+        """Starts services (all that are built, without names), each with env overrides.
+
+        A name is `service` or `service#replica` ("text-extractor#2"): replicas have a probe port,
+        a scratch folder and a log of their own and are told by the whole name everywhere.
+        `binary` takes another program for it ("sleepworker"), `args` are its arguments; a further
+        gateway listens on a port of its own, see gateway_url(name)."""
         names = names or [s for s in SERVICES if self.has(s, build)]
         for name in names:
             assert not self.running(name), f"{name} runs already"
+            service = name.split("#")[0]
             port = self.probe_ports.setdefault(name, free_port())
             scratch = os.path.join(self.dir, "scratch-" + name)
             os.makedirs(scratch, exist_ok=True)
             environ = dict(_base_env(), **self.settings(), DOCFLEET_PROBE_PORT=str(port),
                            DOCFLEET_SCRATCH_DIR=scratch)
-            if name == "ingest-gateway":
-                environ["DOCFLEET_LISTEN"] = f"127.0.0.1:{self.gateway_port}"
+            if service == "ingest-gateway":
+                environ["DOCFLEET_LISTEN"] = f"127.0.0.1:{self.gateway_ports(name)}"
                 environ["DOCFLEET_CONSOLE_DIR"] = f"{ROOT}/services/ingest-gateway/console/dist"
             environ.update(self.env)
             environ.update(env or {})
-            self.processes[name] = Process(name, [self.bin(name, build)], self.log_path(name),
-                                           env=environ, cwd=self.dir, death=signal.SIGTERM)
+            self.processes[name] = Process(name, [self.bin(binary or service, build), *args],
+                                           self.log_path(name), env=environ, cwd=self.dir,
+                                           death=signal.SIGTERM)
+            self._how[name] = {"env": env, "build": build, "binary": binary, "args": args}
         if wait:
             for name in names:
                 self.wait_ready(name)
         return self
+
+    def start_again(self, name, wait=True, **changes):
+        """As it was started last (after a kill or a stop), with changes."""
+        return self.start(name, wait=wait, **{**self._how[name], **changes})
+
+    def start_sleepers(self, stage, processes=1, slots=4, env=None, build=None, wait=True):
+        """Sleepworkers of a stage, named "text#1" ...; gives their names."""
+        names = [f"{stage}#{n}" for n in range(1, processes + 1)]
+        self.start(*names, binary="sleepworker", args=[stage], build=build, wait=wait,
+                   env={"DOCFLEET_SLOTS": str(slots), **(env or {})})
+        return names
+
+    def gateway_ports(self, name):
+        if name == "ingest-gateway":
+            return self.gateway_port
+        return self._more_gateways.setdefault(name, free_port())
+
+    def gateway_url(self, name):
+        return f"http://127.0.0.1:{self.gateway_ports(name)}"
 
     def wait_ready(self, name, timeout=30):
         def ready():
@@ -508,8 +541,9 @@ class Fleet:
         return {name: self.processes.pop(name).stop(timeout=timeout) for name in names}
 
     def restart(self, name, env=None, build=None):
+        """The same program with this env instead of the one it had."""
         self.stop(name)
-        self.start(name, env=env, build=build)
+        self.start_again(name, env=env, build=build)
 
     def wait_end(self, name, timeout=15):
         """Waits until a service ends by itself (a crash point); gives its exit status."""
@@ -582,10 +616,13 @@ class Fleet:
     def client(self, user="alice", admin=False):
         return Client(self.api, self.user_key(user, admin))
 
+    def _names(self):
+        return [*SERVICES, *(n for n in self.processes if n not in SERVICES)]
+
     # --- for a failing test ---------------------------------------------------------------------
     def log_marks(self):
         marks = {}
-        for name in SERVICES:
+        for name in self._names():
             with contextlib.suppress(OSError):
                 marks[name] = os.path.getsize(self.log_path(name))
         return marks
@@ -593,7 +630,7 @@ class Fleet:
     def log_since(self, marks, lines=25):
         """Per service: warnings and errors since the mark, and the last lines before now."""
         report = []
-        for name in SERVICES:
+        for name in self._names():
             try:
                 with open(self.log_path(name), "rb") as f:
                     f.seek(marks.get(name, 0))
