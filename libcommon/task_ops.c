@@ -159,7 +159,7 @@ int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens
 /* The end ---------------------------------------------------------------------------------------*/
 
 /* $1 file $2 stage $3 unit $4 generation $5 token $6 outcome $7 dead $8 code $9 class $10 message
- * $11 child $12 letter id. How the unit ends its stage: plan (units follow), part (others are
+ * $11 child $12 letter id $13 version of this program. How the unit ends its stage: plan (units follow), part (others are
  * still out), end, broken (the last one, and some failed). */
 static const char end_sql[] =
     "WITH o AS (SELECT $6::jsonb AS o),"
@@ -168,7 +168,7 @@ static const char end_sql[] =
     "  WHERE file_id = $1::uuid AND stage = $2::smallint AND unit = $3::int"
     "    AND generation = $4::int AND lease_token = $5::bigint AND state = 2"
     "  RETURNING file_id, user_id, stage, unit, generation, attempts, failures, refunds,"
-    "    created_at, traceparent),"
+    "    created_at, traceparent, outage_retries, lease_owner),"
     " j0 AS (INSERT INTO stage_join (file_id, stage, generation, total, left_)"
     "  SELECT d.file_id, d.stage, d.generation, jsonb_array_length(o.o->'units'),"
     "    jsonb_array_length(o.o->'units') FROM d, o WHERE jsonb_array_length(o.o->'units') > 0"
@@ -177,7 +177,8 @@ static const char end_sql[] =
     " j AS (UPDATE stage_join s SET left_ = left_ - 1,"
     "    failed = failed + CASE WHEN $7::boolean THEN 1 ELSE 0 END FROM d"
     "  WHERE s.file_id = d.file_id AND s.stage = d.stage AND s.generation = d.generation"
-    "    AND d.unit > 0 RETURNING s.left_, s.failed),"
+    /* The unit past the last range is the next task of the join itself: it is not counted. */
+    "    AND d.unit > 0 AND d.unit <= s.total RETURNING s.left_, s.failed),"
     " g AS MATERIALIZED (SELECT d.*, o.o, CASE"
     "    WHEN jsonb_array_length(o.o->'units') > 0 THEN 'plan'"
     "    WHEN d.unit = 0 OR j.left_ IS NULL THEN 'end'"
@@ -288,11 +289,20 @@ static const char end_sql[] =
     "  SELECT r.record_id, x.\"columnId\", x.\"rowNo\", x.values, x.cells"
     "  FROM r, q, jsonb_to_recordset(coalesce(q.o->'record'->'rows', '[]'))"
     "    AS x(\"columnId\" text, \"rowNo\" int, values jsonb, cells jsonb)),"
+    /* Evidence as it is now: the file may be gone when somebody reads the letter. */
     " dl AS (INSERT INTO dead_letter (id, file_id, user_id, stage, unit, generation, reason, class,"
-    "    attempts, failures, crashes, last_error, child, first_at)"
-    "  SELECT $12::uuid, file_id, user_id, stage, unit, generation, $8::text, $9::text, attempts,"
-    "    failures, greatest(attempts - failures - refunds, 0), left($10::text, 4000), $11::jsonb,"
-    "    created_at FROM d WHERE $7::boolean),"
+    "    attempts, failures, crashes, last_error, child, first_at, code_version, dataset_id,"
+    "    version, input_key, input_etag, input_bytes, input_kind, outage_retries, worker, trace,"
+    "    replay_of)"
+    "  SELECT $12::uuid, d.file_id, d.user_id, d.stage, d.unit, d.generation, $8::text, $9::text,"
+    "    d.attempts, d.failures, greatest(d.attempts - d.failures - d.refunds, 0),"
+    "    left($10::text, 4000), $11::jsonb, d.created_at, $13::text, fl.dataset_id, v.version,"
+    "    v.object_key, v.etag, v.bytes, v.kind, d.outage_retries, d.lease_owner, d.traceparent,"
+    "    (SELECT x.id FROM dead_letter x WHERE x.file_id = d.file_id AND x.stage = d.stage"
+    "      AND x.unit = d.unit AND x.generation = d.generation ORDER BY x.id DESC LIMIT 1)"
+    "  FROM d LEFT JOIN file fl ON fl.file_id = d.file_id LEFT JOIN file_version v"
+    "    ON v.file_id = d.file_id AND v.version = ($6::jsonb->>'version')::int"
+    "  WHERE $7::boolean),"
     " e AS (INSERT INTO event (user_id, file_id, kind, stage, body)"
     "  SELECT q.user_id, q.file_id, k.kind, q.stage, jsonb_strip_nulls(jsonb_build_object("
     "      'datasetId', fl.dataset_id, 'batchId', fl.batch_id, 'unit', q.unit,"
@@ -331,10 +341,11 @@ static int task_end(struct db *db, const struct task_claim *claim, const char *o
                             dead ? err_class_name(why->class) : NULL,
                             dead ? why->msg : NULL,
                             child,
-                            letter};
+                            letter,
+                            docfleet_version()};
 
     uuid_v7(letter);
-    if (db_run(db, end_sql, 12, params, &res, err) < 0) {
+    if (db_run(db, end_sql, 13, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
