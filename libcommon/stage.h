@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "libcommon/guard.h"
 #include "libcommon/jail.h"
 #include "libcommon/outcome.h"
 #include "libcommon/service.h"
@@ -17,6 +18,7 @@ struct stage_ctx {
     const void *options; /* the stage's own struct */
     struct jail *jail;   /* NULL when the stage has none */
     struct jail *jail2;  /* preview-worker's office zygote */
+    struct guard *guard; /* breakers; NULL: none */
     void *state;         /* of the stage: made in setup, freed in teardown */
 };
 
