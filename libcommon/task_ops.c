@@ -12,6 +12,7 @@
 #include <sys/random.h>
 
 #include "libcommon/jget.h"
+#include "libcommon/service.h"
 
 /* Claim -----------------------------------------------------------------------------------------*/
 

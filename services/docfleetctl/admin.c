@@ -15,7 +15,7 @@
 
 #define DAY_MS (24LL * 3600 * 1000)
 
-static int open_db(struct ctl *ctl, struct err *err)
+int ctl_open_db(struct ctl *ctl, struct err *err)
 {
     return db_open(&(struct db_config){.url = service_direct_url(&ctl->service),
                                        .application_name = "docfleetctl",
@@ -26,16 +26,15 @@ static int open_db(struct ctl *ctl, struct err *err)
 
 /* Migrations ------------------------------------------------------------------------------------*/
 
-static int applied_version(struct db_conn *conn, int *ret_version, struct err *err)
+/* A set, not a highest number: branches may bring their migrations in any order. */
+static bool is_applied(const PGresult *applied, int version)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-
-    if (db_query(conn, "SELECT coalesce(max(version), 0) FROM docfleet.migration", 0, NULL, &res,
-                 err) < 0) {
-        return -1;
+    for (int i = 0; i < PQntuples(applied); i++) {
+        if (db_i64(applied, i, 0) == version) {
+            return true;
+        }
     }
-    *ret_version = (int)db_i64(res, 0, 0);
-    return 0;
+    return false;
 }
 
 static int apply_one(struct db_conn *conn, const struct migration *m, struct err *err)
@@ -56,9 +55,10 @@ static int apply_one(struct db_conn *conn, const struct migration *m, struct err
 static int migrate_schema(struct ctl *ctl, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    int done = 0, r = 0;
+    CLEANUP(db_result_cleanup) PGresult *applied = NULL;
+    int r = 0;
 
-    if (open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0 ||
+    if (ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0 ||
         /* Two that migrate at once: the second waits. */
         db_script(conn,
                   "SET client_min_messages = warning; SET lock_timeout = 0;"
@@ -68,11 +68,11 @@ static int migrate_schema(struct ctl *ctl, struct err *err)
                   " name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());"
                   "SET search_path = docfleet, public",
                   120000, err) < 0 ||
-        applied_version(conn, &done, err) < 0) {
+        db_query(conn, "SELECT version FROM docfleet.migration", 0, NULL, &applied, err) < 0) {
         return -1;
     }
     for (size_t i = 0; r == 0 && i < migration_count; i++) {
-        if (migrations[i].version > done) {
+        if (!is_applied(applied, migrations[i].version)) {
             r = apply_one(conn, &migrations[i], err);
         }
     }
@@ -178,7 +178,7 @@ int ctl_user_create(struct ctl *ctl, struct err *err)
     bool admin = ctl_flag(ctl, "--admin");
     char user_id[UUID_TEXT], key[128];
 
-    if (ctl_expect(ctl, 1, 1, "user create NAME [--admin]", err) < 0 || open_db(ctl, err) < 0 ||
+    if (ctl_expect(ctl, 1, 1, "user create NAME [--admin]", err) < 0 || ctl_open_db(ctl, err) < 0 ||
         db_acquire(ctl->service.db, &conn, err) < 0) {
         return -1;
     }
@@ -218,7 +218,7 @@ int ctl_key_create(struct ctl *ctl, struct err *err)
     char key[128];
 
     if (ctl_expect(ctl, 1, 1, "key create USER [--scopes read,write]", err) < 0 ||
-        open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
+        ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
         return -1;
     }
     if (scopes && !scopes_ok(scopes)) {
@@ -246,7 +246,7 @@ static int set_paused(struct ctl *ctl, bool paused, struct err *err)
     struct db_num num;
 
     if (ctl_expect(ctl, 1, 1, paused ? "stages pause STAGE" : "stages resume STAGE", err) < 0 ||
-        open_db(ctl, err) < 0) {
+        ctl_open_db(ctl, err) < 0) {
         return -1;
     }
     enum stage_id stage = stage_parse(ctl->argv[0]);

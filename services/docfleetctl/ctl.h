@@ -28,6 +28,9 @@ int ctl_user_create(struct ctl *ctl, struct err *err);
 int ctl_key_create(struct ctl *ctl, struct err *err);
 int ctl_stages_pause(struct ctl *ctl, struct err *err);
 int ctl_stages_resume(struct ctl *ctl, struct err *err);
+int ctl_ledger(struct ctl *ctl, struct err *err);
+/* Connects ctl->service.db, for the commands above. */
+int ctl_open_db(struct ctl *ctl, struct err *err) WARN_UNUSED;
 
 /* Users, over the API. */
 int ctl_dataset_create(struct ctl *ctl, struct err *err);

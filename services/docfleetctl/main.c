@@ -29,6 +29,7 @@ static const struct {
     {{"key", "create"}, ctl_key_create, true, "USER [--scopes read,write]  print a new key"},
     {{"stages", "pause"}, ctl_stages_pause, true, "STAGE  send no more work of a stage"},
     {{"stages", "resume"}, ctl_stages_resume, true, "STAGE"},
+    {{"ledger", NULL}, ctl_ledger, true, "[--json]  do the counts of batches and datasets add up?"},
     {{"dataset", "create"}, ctl_dataset_create, false, "NAME COLUMNS.json  print the new id"},
     {{"dataset", "list"}, ctl_dataset_list, false, "your datasets"},
     {{"upload", NULL}, ctl_upload, false, "--dataset ID PATH...  files and whole folders"},

@@ -11,8 +11,10 @@
             "\"\n.byte 0\n.previous\n")
 
 INCLUDE_SQL(sql_0001, "proto-schemas/postgres/0001_core.sql");
+INCLUDE_SQL(sql_0005, "proto-schemas/postgres/0005_product.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},
+    {5, "product", sql_0005},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);
