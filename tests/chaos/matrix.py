@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test of the fault matrix needs: a fleet, a load, a limit, and what must hold after.
+
+    with matrix.arena(new_fleet, "F02", "after_commit", seed=1) as a:
+        a.start()
+        a.load()
+        ... the fault ...
+        a.quiesce(60)
+        a.check()
+
+Load: 300 files of 30 users, one of them an elephant with 200, through workers that sleep, unless a
+test says otherwise. Every run leaves a line in build/chaos/matrix.json. FULL=1 runs every variant,
+without it a short subset; times are scaled down (FAST) except where a test says `defaults=True`,
+and the line says which.
+"""
+import contextlib
+import hashlib
+import json
+import os
+import random
+import secrets
+import signal
+import threading
+import time
+import uuid
+
+import psycopg
+import pytest
+import requests
+
+from lib import invariants, rig
+
+FULL = os.environ.get("FULL", "") not in ("", "0")
+RESULTS = os.path.join(rig.ROOT, "build", "chaos", "matrix.json")
+WORKER = {"text": "text-extractor", "ocr": "ocr-fallback", "ai": "ai-extractor",
+          "preview": "preview-worker", "thumbnail": "thumbnail-worker"}
+STAGE = {"text": 1, "ocr": 2, "ai": 3, "preview": 4, "thumbnail": 5, "clean": 6}
+FAST = {"DOCFLEET_LEASE": "2s", "DOCFLEET_DISPATCH_TIMEOUT": "2s", "DOCFLEET_SWEEP_INTERVAL": "200ms",
+        "DOCFLEET_SECOND_PASS": "500ms", "DOCFLEET_KAFKA_SESSION_TIMEOUT": "6s"}
+LEASE, DISPATCH = 2.0, 2.0
+full = pytest.mark.skipif(not FULL, reason="part of the whole matrix: FULL=1")
+
+
+def seed_of(name):
+    """A seed for a test: its own, the same each time, unless SEED says another."""
+    return int(os.environ.get("SEED", 0)) or int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)
+
+
+def in_full(*values):
+    """Parameters that only the whole matrix runs."""
+    return [pytest.param(*(v if isinstance(v, tuple) else (v,)), marks=full) for v in values]
+
+
+class Arena:
+    """A fleet under load, the client's ledger of what was accepted, and figures."""
+
+    def __init__(self, new_fleet, fault, variant="", seed=None, env=None, faults=False,
+                 defaults=False):
+        self.fault, self.variant = fault, variant
+        self.seed = seed or seed_of(fault + variant)
+        self.random = random.Random(self.seed)
+        self.defaults = defaults
+        self.fleet = new_fleet(env={**({} if defaults else FAST), **(env or {})},
+                               build="release-faults" if faults else "release")
+        self.servers = self.fleet.servers
+        self.accepted, self.figures, self.refused = {}, {}, 0
+        self.users, self.datasets, self.clients = [], {}, {}
+        self.began = time.monotonic()
+        self.sleep, self.slots = (0.1, 0.3), 4
+        self._lock = threading.Lock()
+
+    # --- processes ------------------------------------------------------------------------------
+    def start(self, stages=("text", "ai", "preview"), sleep=None, slots=None, puts=False,
+              real=(), env=None):
+        """Gateway, dispatcher, cleaner and one worker a stage: a sleeping one, except for `real`."""
+        self.sleep, self.slots = sleep or self.sleep, slots or self.slots
+        self.puts = puts
+        self.fleet.start("ingest-gateway", "dispatcher", "cleaner", env=env, wait=False)
+        for stage in stages:
+            self.worker(stage, env=env, wait=False)
+        for stage in real:
+            self.fleet.start(WORKER[stage], env=env, wait=False)
+        for name in list(self.fleet.processes):
+            self.fleet.wait_ready(name)
+        return self
+
+    def worker(self, stage, replica=None, env=None, wait=True, slots=None):
+        """Starts a sleeping worker; gives its name in the fleet."""
+        name = WORKER[stage] + (f"#{replica}" if replica else "")
+        settings = {"DOCFLEET_SLOTS": str(slots or self.slots),
+                    "DOCFLEET_SLEEP_MIN": f"{int(self.sleep[0] * 1000)}ms",
+                    "DOCFLEET_SLEEP_MAX": f"{int(self.sleep[1] * 1000)}ms",
+                    "DOCFLEET_SLEEP_PUTS": "true" if self.puts else "false", **(env or {})}
+        self.fleet.start(name, binary="sleepworker", args=[stage], env=settings, wait=wait)
+        return name
+
+    def rerun(self, name, wait=True, **changes):
+        """Starts a process again, as a supervisor would, after it was killed or has crashed."""
+        dead = self.fleet.processes.pop(name, None)
+        if dead is not None:
+            if dead.alive():
+                dead.kill9()
+            dead.stop(signal.SIGKILL)
+        self.fleet.start_again(name, wait=wait, **changes)
+
+    # --- users and files ------------------------------------------------------------------------
+    def make_users(self, n):
+        """Accounts, keys and datasets, written straight into the tables: thirty programs are slow."""
+        columns = json.dumps([{"id": "c1", "name": "Total", "type": "string",
+                               "description": "the total", "required": False}])
+        with self.fleet.db() as conn:
+            for i in range(len(self.users), n):
+                name, user, dataset = f"user{i}", str(uuid.uuid4()), str(uuid.uuid4())
+                key_id, secret = secrets.token_hex(9), secrets.token_hex(20)
+                conn.execute("INSERT INTO account (user_id, name) VALUES (%s, %s)", (user, name))
+                conn.execute("INSERT INTO api_key (key_id, user_id, secret_sha256) VALUES (%s, %s, %s)",
+                             (key_id, user, hashlib.sha256(secret.encode()).digest()))
+                conn.execute("INSERT INTO dataset (dataset_id, user_id, name) VALUES (%s, %s, 'd')",
+                             (dataset, user))
+                conn.execute("INSERT INTO schema_version (dataset_id, version, columns)"
+                             " VALUES (%s, 1, %s)", (dataset, columns))
+                self.fleet._keys[name] = f"dfk_{key_id}_{secret}"
+                self.users.append(name)
+                self.datasets[name] = dataset
+
+    def client(self, user):
+        with self._lock:
+            if user not in self.clients:
+                self.clients[user] = self.fleet.client(user)
+            return self.clients[user]
+
+    def upload(self, user, names, body=None, **kw):
+        """One request; its files go into the ledger. Gives their ids."""
+        files = [(n, body(n) if body else f"{n} {self.seed}\n".encode()) for n in names]
+        answer = self.client(user).upload(self.datasets[user], files, **kw)
+        ids = [f["id"] for f in answer["files"] if "id" in f]
+        assert len(ids) == len(names), f"not all accepted: {answer}"
+        with self._lock:
+            self.accepted.update({i: (user, time.monotonic()) for i in ids})
+        return ids
+
+    def load(self, files=300, users=30, elephant=200, prefix="", body=None):
+        """The elephant first, then the others in a seeded order. Gives all ids."""
+        self.make_users(users)
+        ids = []
+        if elephant:
+            ids += self.upload("user0", [f"{prefix}e{i}.txt" for i in range(elephant)], body)
+        counts = {}
+        for i in range(files - elephant):
+            user = self.users[1 + i % (users - 1)] if users > 1 else self.users[0]
+            counts[user] = counts.get(user, 0) + 1
+        order = list(counts)
+        self.random.shuffle(order)
+        for user in order:
+            ids += self.upload(user, [f"{prefix}{user}-{i}.txt" for i in range(counts[user])], body)
+        return ids
+
+    @contextlib.contextmanager
+    def trickle(self, every=0.2, users=10, patience=180):
+        """Single files from now on, by a client that repeats with its key until it is answered 2xx.
+        Only what was answered enters the ledger; 5xx and cut connections are counted."""
+        self.make_users(users)
+        stop, failed = threading.Event(), []
+        chance = random.Random(self.seed + 1)
+
+        def one(i):
+            user, key = chance.choice(self.users[:users]), f"trickle-{self.seed}-{i}"
+            end = time.monotonic() + patience
+            client = rig.Client(self.fleet.api, self.fleet._keys[user])
+            while True:
+                try:
+                    got = client.request(
+                        "POST", f"/datasets/{self.datasets[user]}/files", timeout=30,
+                        files=[("file", (f"t{i}.txt", f"trickle {i} {self.seed}\n".encode()))],
+                        headers={"Idempotency-Key": key})
+                    if got.status_code == 202:
+                        with self._lock:
+                            for f in got.json()["files"]:
+                                self.accepted[f["id"]] = (user, time.monotonic())
+                        return
+                    if got.status_code == 503:
+                        self.figures["sawRetryAfter"] = "Retry-After" in got.headers
+                    if got.status_code < 500 and got.status_code != 429:
+                        failed.append((got.status_code, got.text[:300]))
+                        return
+                except requests.RequestException:
+                    pass
+                self.refused += 1
+                if time.monotonic() > end:
+                    failed.append(("no answer", key))
+                    return
+                time.sleep(0.3)
+
+        def run():
+            i = 0
+            while not stop.is_set():
+                one(i)
+                i += 1
+                stop.wait(every)
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(patience + 30)
+        assert not failed, f"uploads that did not get through: {failed[:5]}"
+
+    # --- what goes on ---------------------------------------------------------------------------
+    def count(self, where="true", *params):
+        return self.fleet.one(f"SELECT count(*) FROM task t WHERE {where}", *params)
+
+    def wait_done(self, n, stage="text", timeout=60):
+        """Waits until n units of a stage are done: the fault comes in the middle of work."""
+        rig.wait_until(lambda: self.count("stage = %s AND state = 4", STAGE[stage]) >= n, timeout,
+                       what=f"{n} units of {stage} done")
+
+    def pause_random(self, low, high):
+        time.sleep(self.random.uniform(low, high))
+
+    def quiesce(self, limit):
+        """Waits until nothing is on its way; says what is stuck otherwise."""
+        began = time.monotonic()
+        try:
+            invariants.wait_quiet(self.fleet, limit)
+        except rig.Timeout as e:
+            raise AssertionError(f"{e}\n" + "\n".join(map(str, self.fleet.sql(
+                "SELECT stage, state, q, count(*), max(attempts) AS attempts, "
+                "max(dispatch_seq) AS seq, min(not_before) - now() AS due, "
+                "max(last_error) AS error FROM task WHERE state < 4 GROUP BY 1, 2, 3"))) + "\n" +
+                str(self.fleet.sql("SELECT worker_id, stage, slots, busy, partitions, "
+                                   "now() - seen AS age FROM worker"))) from None
+        self.figures["quietAfterS"] = round(time.monotonic() - began, 2)
+
+    def totals(self):
+        """Sums of the counters over the units of the pipelines (cleaning comes twice by design)."""
+        got = self.fleet.one(
+            "SELECT count(*) FILTER (WHERE state = 4) AS done, count(*) FILTER (WHERE state = 5)"
+            " AS dead, coalesce(sum(attempts), 0) AS attempts, coalesce(sum(refunds), 0) AS refunds,"
+            " coalesce(sum(failures), 0) AS failures, coalesce(max(attempts), 0) AS most,"
+            " coalesce(sum(dispatch_seq), 0) AS sent FROM task WHERE stage <> 6")
+        got["crashes"] = got["attempts"] - got["refunds"] - got["failures"] - got["done"] - got["dead"]
+        got["amplification"] = got["attempts"] / max(1, got["done"] + got["dead"])
+        return got
+
+    def check(self, amplification=None, crashes=None, dead=0, objects=False, done=True, idle=True):
+        """Q1 to Q10, then the bounds given. dead: how many files may have failed."""
+        totals = self.totals()
+        self.figures.update(amplification=round(float(totals["amplification"]), 4),
+                            attempts=int(totals["attempts"]), refunds=int(totals["refunds"]),
+                            crashes=int(totals["crashes"]), units=totals["done"])
+        invariants.check_rows(self.fleet, self.accepted)
+        if done:
+            bad = self.fleet.sql("SELECT state, errors, count(*) FROM file WHERE state NOT IN (2, 7)"
+                                 " GROUP BY 1, 2")
+            assert sum(r["count"] for r in bad) == dead, f"files that are not done: {bad}"
+        if amplification is not None:
+            assert totals["amplification"] <= amplification, f"amplification: {totals}"
+        if crashes is not None:
+            assert totals["crashes"] <= crashes, f"attempts that count as crashes: {totals}"
+        if idle:
+            self.check_idle()
+        if objects:
+            invariants.check_objects(self.fleet)
+
+    def check_idle(self):
+        """Q10: nothing of the credit is in use and no scratch file is left."""
+        def back():
+            used = {k: v for k, v in self.fleet.metrics("dispatcher").items()
+                    if k.startswith("docfleet_credit") and 'kind="used"' in k and v}
+            return not used
+        if self.fleet.running("dispatcher"):
+            rig.wait_until(back, 15, what="all credit back")
+        for folder in os.listdir(self.fleet.dir):
+            if folder.startswith("scratch-"):
+                left = os.listdir(os.path.join(self.fleet.dir, folder))
+                assert not left, f"{folder} holds {left}"
+
+    def figure(self, name, value, most=None):
+        """Notes a figure, and checks it against its bound."""
+        self.figures[name] = round(value, 3) if isinstance(value, float) else value
+        if most is not None:
+            self.figures[name + "Most"] = most
+            assert value <= most, f"{name}: {value}, more than {most}"
+
+    def result(self, passed):
+        return {"fault": self.fault, "variant": self.variant, "seed": self.seed,
+                "files": len(self.accepted), "seconds": round(time.monotonic() - self.began, 1),
+                "settings": "shipped defaults" if self.defaults else "scaled down",
+                "amplification": self.figures.pop("amplification", None),
+                "refused": self.refused, "figures": self.figures, "passed": passed}
+
+
+def write_result(line):
+    """One JSON object a line; whoever reads takes the last of each fault and variant."""
+    os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
+    with open(RESULTS, "a", encoding="utf-8") as f:
+        f.write(json.dumps(line, default=str) + "\n")
+
+
+@contextlib.contextmanager
+def arena(new_fleet, fault, variant="", **kw):
+    """An Arena whose result is written whatever happens."""
+    a = Arena(new_fleet, fault, variant, **kw)
+    passed = False
+    try:
+        yield a
+        passed = True
+    finally:
+        write_result(a.result(passed))
+
+
+@contextlib.contextmanager
+def hooked(fleet, *statements, undo=()):
+    """Runs statements (triggers, say) as the owner of the schema, and undoes them."""
+    with fleet.db() as conn:
+        for statement in statements:
+            conn.execute(statement)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(psycopg.Error), fleet.db() as conn:
+            for statement in undo:
+                conn.execute(statement)
