@@ -183,8 +183,9 @@ def fetched(name):
 class Servers:
     """durable=True: fsync and synchronous_commit as in production, for what is measured."""
 
-    def __init__(self, durable=False, postgres_settings=None):
+    def __init__(self, durable=False, postgres_settings=None, kafka_jvm=()):
         self.durable, self.postgres_settings = durable, dict(postgres_settings or {})
+        self.kafka_jvm = list(kafka_jvm)
         self.dir = tempfile.mkdtemp(prefix="docfleet-test-")
         os.chmod(self.dir, 0o755)
         self.processes = {}
@@ -280,7 +281,7 @@ class Servers:
             subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", conf],
                            check=True, capture_output=True)
         self.processes["kafka"] = Process("kafka", [
-            java[0], "-Xms128m", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            java[0], "-Xms128m", "-Xmx512m", *self.kafka_jvm, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             *java[1:], "kafka.Kafka", conf], self._log("kafka"))
 
     def start_s3(self):
@@ -407,8 +408,8 @@ class Moto:
 class Fleet:
     """A database, a bucket and the services on them. `env` holds DOCFLEET_* settings for all."""
 
-    def __init__(self, servers, env=None, build="release"):
-        self.servers, self.build = servers, build
+    def __init__(self, servers, env=None, build="release", partitions=None):
+        self.servers, self.build, self.partitions = servers, build, partitions
         self.name = "t" + secrets.token_hex(4)
         self.dir = os.path.join(servers.dir, self.name)
         os.makedirs(self.dir)
@@ -449,7 +450,8 @@ class Fleet:
         return run
 
     def prepare(self):
-        self.ctl("migrate", "--topics")
+        self.ctl("migrate", "--topics",
+                 *(["--partitions", str(self.partitions)] if self.partitions else []))
         self.ctl("bucket", "create")
 
     def has(self, name, build=None):
