@@ -18,6 +18,14 @@ enum stage_id {
 };
 #define STAGE_MAX 6
 
+/* Lanes of a stage's queue. A flow of the fair queue is a (user, lane). */
+enum task_lane {
+    LANE_FIRST = 0,  /* somebody waits for it */
+    LANE_BULK = 1,   /* re-run or retry of many files: when lane 0 is empty, and every tenth turn */
+    LANE_REPLAY = 2, /* dead letters replayed by a filter: beside BULK, a fifth of the weight */
+};
+#define LANE_MAX 2
+
 enum task_state {
     TASK_PENDING = 0,
     TASK_DISPATCHED = 1,

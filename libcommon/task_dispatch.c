@@ -141,7 +141,7 @@ int task_dispatch(struct db *db, const struct task_key *keys, size_t n, int *seq
 
 static const char check_sql[] =
     "SELECT v.i, t.state, t.dispatch_seq, t.attempts, t.failures, t.refunds, t.lease_token,"
-    "  coalesce(t.lease_until < now(), false) FROM " KEYS_FROM_JSON
+    "  coalesce(t.lease_until < now(), false), t.cost, t.lane FROM " KEYS_FROM_JSON
     " LEFT JOIN task t ON t.file_id = v.f AND t.stage = v.s AND t.unit = v.u"
     " AND t.generation = v.g";
 
@@ -149,6 +149,9 @@ static void out_from_row(const PGresult *res, int row, int col, struct task_out 
 {
     int state = PQgetisnull(res, row, col) ? -1 : (int)db_i64(res, row, col);
 
+    out->state = state;
+    out->cost = (int)db_i64(res, row, col + 7);
+    out->lane = (int)db_i64(res, row, col + 8);
     out->back = (state != TASK_DISPATCHED && state != TASK_RUNNING) ||
                 (int)db_i64(res, row, col + 1) != out->dispatch_seq;
     out->running = !out->back && state == TASK_RUNNING;
@@ -189,7 +192,7 @@ int task_check_out(struct db *db, struct task_out *outs, size_t n, struct err *e
 
 static const char strays_sql[] =
     "SELECT file_id, unit, generation, user_id, cost, dispatch_seq, state, dispatch_seq, attempts,"
-    "  failures, refunds, lease_token, coalesce(lease_until < now(), false)"
+    "  failures, refunds, lease_token, coalesce(lease_until < now(), false), cost, lane"
     " FROM task WHERE stage = $1::smallint AND state IN (1, 2)";
 
 int task_strays(struct db *db, int stage, task_stray_fn fn, void *ctx, struct err *err)
@@ -284,7 +287,9 @@ int task_promote(struct db *db, task_due_fn fn, void *ctx, struct err *err)
 
 static const char workers_sql[] =
     "SELECT worker_id, slots, array_to_string(partitions, ','),"
-    "  coalesce((SELECT paused FROM stage_control WHERE stage = $1::smallint), false)"
+    "  coalesce((SELECT paused FROM stage_control WHERE stage = $1::smallint), false),"
+    /* the column comes with a later migration */
+    "  coalesce((to_jsonb(worker)->>'open')::boolean, false)"
     " FROM (SELECT 1) one LEFT JOIN worker ON stage = $1::smallint"
     "  AND seen > now() - interval '10 s' ORDER BY worker_id";
 
@@ -305,7 +310,8 @@ int task_workers(struct db *db, int stage, struct task_worker *workers, size_t m
             continue;
         }
         struct task_worker *worker = &workers[n++];
-        *worker = (struct task_worker){.slots = (int)db_i64(res, row, 1)};
+        *worker =
+            (struct task_worker){.slots = (int)db_i64(res, row, 1), .open = db_bool(res, row, 4)};
         snprintf(worker->id, sizeof(worker->id), "%s", PQgetvalue(res, row, 0));
         for (const char *p = PQgetvalue(res, row, 2);
              *p && worker->n_partitions < (int)ARRAY_LEN(worker->partitions);) {

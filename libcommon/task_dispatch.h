@@ -15,16 +15,46 @@ struct task_head {
     char user_id[UUID_TEXT];
     int64_t seq;
     int cost;
+    int lane;      /* enum task_lane */
+    double weight; /* of the user's account */
 };
 
 typedef int (*task_head_fn)(void *ctx, const struct task_head *head, struct err *err);
 
-/* Every user with unsent tasks of the stage, their first `per_user` tasks in order of seq. */
+/* A flow: where a pass over all of them stands. Before the first one: TASK_PLACE_START. */
+struct task_place {
+    int lane;
+    char user_id[UUID_TEXT];
+};
+#define TASK_PLACE_START ((struct task_place){-1, "00000000-0000-0000-0000-000000000000"})
+
+/* The next `flows` flows after *place that have unsent tasks, in order of (lane, user), and of each
+ * the first `per_flow` tasks in order of seq. *place moves to the last one; *ret_end: there are no
+ * more. */
+int task_heads_page(struct db *db, int stage, int flows, int per_flow, task_head_fn fn, void *ctx,
+                    struct task_place *place, bool *ret_end, struct err *err) WARN_UNUSED;
+
+/* The first `limit` unsent tasks with seq > after of each of n <= TASK_ASKS_MAX flows, in the order
+ * of asks. */
+#define TASK_ASKS_MAX 64U
+struct task_ask {
+    int lane;
+    char user_id[UUID_TEXT];
+    int64_t after;
+    int limit;
+};
+int task_heads_asked(struct db *db, int stage, const struct task_ask *asks, size_t n,
+                     task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+/* Former ones, until the leader is moved over. */
 int task_heads_all(struct db *db, int stage, int per_user, task_head_fn fn, void *ctx,
                    struct err *err) WARN_UNUSED;
-/* One user's unsent tasks with seq > after. */
 int task_heads_user(struct db *db, int stage, const char *user_id, int64_t after, int limit,
                     task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
+int task_weight(struct db *db, const char *user_id, double *ret_weight,
+                struct err *err) WARN_UNUSED;
+int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
+                 struct err *err) WARN_UNUSED;
+
 /* One probe: is anything unsent for the stage? */
 int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err) WARN_UNUSED;
 
@@ -38,6 +68,9 @@ struct task_out {
     struct task_key key;
     int dispatch_seq;
     /* filled by task_check_out: */
+    int state; /* enum task_state; -1: the row is gone */
+    int cost;  /* as the row has it: measured once the unit is done */
+    int lane;
     bool back; /* not dispatched or running any more, or dispatched anew */
     bool running;
     bool expired; /* running, and its lease is over */
@@ -69,18 +102,27 @@ int task_promote(struct db *db, task_due_fn fn, void *ctx, struct err *err) WARN
 struct task_worker {
     char id[96];
     int slots;
+    bool open; /* a breaker keeps it from claiming */
     int n_partitions;
     int32_t partitions[64];
 };
 int task_workers(struct db *db, int stage, struct task_worker *workers, size_t max, size_t *ret_n,
                  bool *ret_paused, struct err *err) WARN_UNUSED;
-/* Weights of users that are not 1; fn per user. */
-int task_weight(struct db *db, const char *user_id, double *ret_weight,
+/* Counts what is unsent: fn per flow with its tasks and their cost. Takes long where much waits
+ * (some 300 ms a million). */
+typedef void (*task_census_fn)(void *ctx, const char *user_id, int lane, int64_t n, int64_t cost);
+int task_census(struct db *db, int stage, task_census_fn fn, void *ctx, double *ret_oldest_s,
                 struct err *err) WARN_UNUSED;
 
-/* Counts what is unsent and writes the stage's backlog row (unsent + out), which autoscalers read.
- */
-int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
+/* Writes the stage's rows of backlog (unsent + out, which autoscalers read) and queue_state. */
+struct task_queue_state {
+    int64_t waiting, out, users;
+    double rate;            /* tasks ended a second; negative: unknown */
+    double oldest_s;        /* age of the oldest waiting task */
+    const char *curve;      /* JSON, or NULL */
+    const char *curve_bulk; /* JSON, or NULL */
+};
+int task_publish(struct db *db, int stage, const struct task_queue_state *state,
                  struct err *err) WARN_UNUSED;
 
 /* Open dead letters by stage and reason; reasons that have had any come with 0. */
