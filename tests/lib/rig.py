@@ -271,7 +271,7 @@ class Servers:
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000,
-            "log.segment.bytes": 16777216,
+            "log.segment.bytes": 16777216, **self.kafka_settings,
         }
         with open(conf, "w", encoding="utf-8") as f:
             f.writelines(f"{k}={v}\n" for k, v in lines.items())
