@@ -185,7 +185,7 @@ class Servers:
 
     def __init__(self, durable=False, postgres_settings=None, kafka_jvm=()):
         self.durable, self.postgres_settings = durable, dict(postgres_settings or {})
-        self.kafka_jvm = list(kafka_jvm)
+        self.kafka_jvm, self.kafka_settings = list(kafka_jvm), {}
         self.dir = tempfile.mkdtemp(prefix="docfleet-test-")
         os.chmod(self.dir, 0o755)
         self.processes = {}
