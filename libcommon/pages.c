@@ -215,14 +215,18 @@ int64_t page_sink_chars(const struct page_sink *sink)
 static const char load_sql[] =
     "SELECT DISTINCT ON (page) page, engine, text_key, text_start, text_bytes, words_key,"
     "  words_start, words_bytes FROM file_page WHERE file_id = $1::uuid AND version = $2::int"
-    "  AND generation <= $3::int ORDER BY page, generation DESC";
+    "  AND generation <= $3::int AND page BETWEEN $4::int AND $5::int"
+    " ORDER BY page, generation DESC";
 
-/* Objects read so far: a file's pages lie in few of them. */
+/* Objects of a document: its pages lie in few of them. Of each only the bytes [from, to) that the
+ * pages asked for lie in are read. */
 #define OBJECTS_MAX 1024
 struct object_cache {
-    struct {
-        char *key;
+    struct object {
+        const char *key; /* borrowed from the rows */
+        uint64_t from, to;
         struct buf data;
+        bool read;
     } items[OBJECTS_MAX];
     size_t n;
     size_t total;
@@ -231,35 +235,71 @@ struct object_cache {
 static void cache_done(struct object_cache *cache)
 {
     for (size_t i = 0; i < cache->n; i++) {
-        free(cache->items[i].key);
         buf_done(&cache->items[i].data);
     }
 }
 
-static int cache_get(struct object_cache *cache, struct store *store, const char *key,
-                     const struct buf **ret_data, struct err *err)
+static struct object *cache_find(struct object_cache *cache, const char *key)
 {
-    for (size_t i = 0; i < cache->n; i++) {
-        if (strcmp(cache->items[i].key, key) == 0) {
-            *ret_data = &cache->items[i].data;
-            return 0;
+    for (size_t i = cache->n; i > 0; i--) {
+        if (strcmp(cache->items[i - 1].key, key) == 0) {
+            return &cache->items[i - 1];
         }
     }
-    if (cache->n == OBJECTS_MAX || cache->total > DOCTEXT_BYTES_MAX) {
+    return NULL;
+}
+
+/* Where a row's slice lies; false when it has none. */
+static bool slice_of(const PGresult *res, int row, int col, const char **ret_key,
+                     uint64_t *ret_start, uint64_t *ret_len)
+{
+    *ret_key = db_str(res, row, col);
+    *ret_start = (uint64_t)db_i64(res, row, col + 1);
+    *ret_len = (uint64_t)db_i64(res, row, col + 2);
+    return *ret_key && *ret_len > 0;
+}
+
+/* Widens what is to be read of the object by a row's slice. */
+static int cache_want(struct object_cache *cache, const PGresult *res, int row, int col,
+                      struct err *err)
+{
+    const char *key;
+    uint64_t start, len;
+
+    if (!slice_of(res, row, col, &key, &start, &len)) {
+        return 0;
+    }
+    if (start > INT64_MAX || len > PAGES_WORDS_MAX) {
+        return err_set(err, ERR_UNKNOWN, "corrupt", "a page lies outside its object");
+    }
+    struct object *object = cache_find(cache, key);
+    if (!object) {
+        if (cache->n == OBJECTS_MAX) {
+            return err_set(err, ERR_PERMANENT, "too_large", "the document's text is too large");
+        }
+        object = &cache->items[cache->n++];
+        *object = (struct object){.key = key, .from = start, .to = start + len};
+        buf_init(&object->data, PAGES_WORDS_MAX);
+        return 0;
+    }
+    object->from = start < object->from ? start : object->from;
+    object->to = start + len > object->to ? start + len : object->to;
+    return 0;
+}
+
+static int cache_read(struct object_cache *cache, struct store *store, struct object *object,
+                      struct err *err)
+{
+    const struct store_range range = {.offset = object->from, .length = object->to - object->from};
+
+    if (cache->total > DOCTEXT_BYTES_MAX) {
         return err_set(err, ERR_PERMANENT, "too_large", "the document's text is too large");
     }
-    size_t i = cache->n;
-    cache->items[i].key = strdup(key);
-    if (!cache->items[i].key) {
-        return err_nomem(err);
-    }
-    buf_init(&cache->items[i].data, PAGES_WORDS_MAX);
-    cache->n++;
-    if (store_get_mem(store, key, STORE_WHOLE, PAGES_WORDS_MAX, &cache->items[i].data, err) < 0) {
+    if (store_get_mem(store, object->key, range, PAGES_WORDS_MAX, &object->data, err) < 0) {
         return err_wrap(err, "reading the text of a page");
     }
-    cache->total += cache->items[i].data.len;
-    *ret_data = &cache->items[i].data;
+    object->read = true;
+    cache->total += object->data.len;
     return 0;
 }
 
@@ -267,22 +307,23 @@ static int cache_get(struct object_cache *cache, struct store *store, const char
 static int slice(struct object_cache *cache, struct store *store, const PGresult *res, int row,
                  int col, const char **ret_data, size_t *ret_len, struct err *err)
 {
-    const char *key = db_str(res, row, col);
-    uint64_t start = (uint64_t)db_i64(res, row, col + 1), len = (uint64_t)db_i64(res, row, col + 2);
-    const struct buf *data = NULL;
+    const char *key;
+    uint64_t start, len;
 
     *ret_data = NULL;
     *ret_len = 0;
-    if (!key || len == 0) {
+    if (!slice_of(res, row, col, &key, &start, &len)) {
         return 0;
     }
-    if (cache_get(cache, store, key, &data, err) < 0) {
-        return -1;
+    struct object *object = cache_find(cache, key);
+    if (!object || (!object->read && cache_read(cache, store, object, err) < 0)) {
+        return object ? -1 : err_set(err, ERR_UNKNOWN, "corrupt", "a page without its object");
     }
-    if (!data || start > data->len || len > data->len - start) {
+    start -= object->from;
+    if (start > object->data.len || len > object->data.len - start) {
         return err_set(err, ERR_UNKNOWN, "corrupt", "a page lies outside its object");
     }
-    *ret_data = data->data + start;
+    *ret_data = object->data.data + start;
     *ret_len = len;
     return 0;
 }
@@ -290,6 +331,11 @@ static int slice(struct object_cache *cache, struct store *store, const PGresult
 static int load_rows(struct object_cache *cache, struct store *store, const PGresult *res,
                      struct doctext *doc, struct err *err)
 {
+    for (int row = 0; row < PQntuples(res); row++) {
+        if (cache_want(cache, res, row, 2, err) < 0 || cache_want(cache, res, row, 5, err) < 0) {
+            return -1;
+        }
+    }
     for (int row = 0; row < PQntuples(res); row++) {
         const char *text, *words;
         size_t text_len, words_len;
@@ -304,20 +350,20 @@ static int load_rows(struct object_cache *cache, struct store *store, const PGre
 }
 
 int pages_load(struct db *db, struct store *store, const char *file_id, int version, int generation,
-               struct doctext **ret_doc, struct err *err)
+               int first, int last, struct doctext **ret_doc, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(doctext_cleanup) struct doctext *doc = doctext_new();
-    struct db_num n_version, n_generation;
-    const char *params[] = {file_id, db_num(&n_version, version),
-                            db_num(&n_generation, generation)};
+    struct db_num n_version, n_generation, n_first, n_last;
+    const char *params[] = {file_id, db_num(&n_version, version), db_num(&n_generation, generation),
+                            db_num(&n_first, first), db_num(&n_last, last ? last : INT32_MAX)};
     struct object_cache *cache = calloc(1, sizeof(*cache));
 
     if (!doc || !cache) {
         free(cache);
         return err_nomem(err);
     }
-    int r = db_run(db, load_sql, 3, params, &res, err);
+    int r = db_run(db, load_sql, 5, params, &res, err);
     if (r == 0) {
         r = load_rows(cache, store, res, doc, err);
     }

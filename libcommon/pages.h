@@ -41,7 +41,8 @@ int64_t page_sink_chars(const struct page_sink *sink);
 
 /* Reading ---------------------------------------------------------------------------------------*/
 
-/* Loads the pages of a file's version as generation sees them: of each page the newest row with
- * generation <= that. ERR_TRANSIENT when the store or Postgres is away. */
+/* Loads the pages first..last (last 0: to the end) of a file's version as generation sees them: of
+ * each page the newest row with generation <= that. Only their part of an object is read.
+ * ERR_TRANSIENT when the store or Postgres is away. */
 int pages_load(struct db *db, struct store *store, const char *file_id, int version, int generation,
-               struct doctext **ret_doc, struct err *err) WARN_UNUSED;
+               int first, int last, struct doctext **ret_doc, struct err *err) WARN_UNUSED;

@@ -240,8 +240,20 @@ static int answer_to(struct session *session, const struct question *question, s
     if (!body) {
         return err_nomem(err);
     }
-    *ret_sent = strlen(body);
-    return send_body(session, body, ret, err);
+    const size_t sent = strlen(body);
+    const struct extract_purse *purse = session->job->options->purse;
+    if (purse && purse->reserve(purse->ctx, sent / BYTES_PER_TOKEN,
+                                session->self->config.max_tokens, err) < 0) {
+        return -1;
+    }
+    if (send_body(session, body, ret, err) < 0) {
+        if (purse) {
+            purse->settle(purse->ctx, NULL);
+        }
+        return -1;
+    }
+    *ret_sent = sent;
+    return 0;
 }
 
 /* One exchange. An answer is kept before it is used, but for a repair that repaired nothing: that
@@ -260,6 +272,9 @@ static int exchange(struct session *session, const struct question *question,
     const int r = openai_read(&answer, session->job->columns, question->group, sent, ret, err);
     if (r < 0 && answer.retry_after_ms >= 0 && options->retry_after_ms) {
         *options->retry_after_ms = answer.retry_after_ms;
+    }
+    if (sent && options->purse) {
+        options->purse->settle(options->purse->ctx, r == 0 ? &ret->usage : NULL);
     }
     if (r == 0 && sent) {
         add_usage(&session->out->usage, &ret->usage);

@@ -426,6 +426,7 @@ static int do_row(struct run *run, const struct columns *items, const struct can
     json_t *values = json_object();
     json_t *cells = json_object();
     size_t filled = 0;
+    bool review = false;
     int result = 0;
 
     for (size_t i = 0; result == 0 && i < items->n; i++) {
@@ -436,13 +437,14 @@ static int do_row(struct run *run, const struct columns *items, const struct can
         if (result == 0) {
             result = put_cell(values, cells, &items->items[i], &cell, &run->job->hint, err);
         }
-        run->out->needs_review |= cell.n == 0 ? items->items[i].required || cell.raw
-                                              : wants_review(run, &items->items[i], &cell);
+        review |= wants_review(run, &items->items[i], &cell);
         filled += cell.n > 0;
         cell_done(&cell);
     }
+    run->out->needs_review |= review;
     if (result == 0 && filled) {
-        json_t *item = json_pack("{s:o, s:o}", "values", values, "cells", cells);
+        json_t *item = json_pack("{s:o, s:o, s:b}", "values", values, "cells", cells, "review",
+                                 review ? 1 : 0);
         return item && json_array_append_new(list, item) == 0 ? 0 : err_nomem(err);
     }
     json_decref(values);
@@ -465,21 +467,27 @@ static int do_rows(struct run *run, size_t index, struct err *err)
         }
     }
     const size_t n = json_array_size(list);
-    json_t *cell =
-        json_pack("{s:s, s:f, s:s*}", "status", n ? "ok" : "empty", "confidence", n ? 1.0 : 0.0,
-                  "reason", n ? NULL : run->proposals->scalars[index].reason);
-    json_t *value = n ? json_pack("{s:I}", "count", (json_int_t)n) : json_null();
-    if (json_object_set_new(run->out->values, column->id, value) < 0 ||
-        json_object_set_new(run->out->cells, column->id, cell) < 0) {
-        return err_nomem(err);
-    }
     run->out->needs_review |= n == 0 && column->required;
-    return 0;
+    return extract_count_rows(column, n, run->proposals->scalars[index].reason, run->out->values,
+                              run->out->cells, err);
+}
+
+int extract_count_rows(const struct column *column, size_t n, const char *reason, json_t *values,
+                       json_t *cells, struct err *err)
+{
+    json_t *cell = json_pack("{s:s, s:f, s:s*}", "status", n ? "ok" : "empty", "confidence",
+                             n ? 1.0 : 0.0, "reason", n ? NULL : reason);
+    json_t *value = n ? json_pack("{s:I}", "count", (json_int_t)n) : json_null();
+
+    return json_object_set_new(values, column->id, value) < 0 ||
+                   json_object_set_new(cells, column->id, cell) < 0
+               ? err_nomem(err)
+               : 0;
 }
 
 /* --- the record ------------------------------------------------------------------------------- */
 
-static double completeness(const struct columns *columns, const json_t *values)
+double extract_completeness(const struct columns *columns, const json_t *values)
 {
     size_t wanted[2] = {0, 0};
     size_t filled[2] = {0, 0};
@@ -499,7 +507,7 @@ static double completeness(const struct columns *columns, const json_t *values)
     return wanted[k] ? (double)filled[k] / (double)wanted[k] : 0;
 }
 
-static struct locale_hint learn(const struct doctext *doc)
+struct locale_hint extract_learn(const struct doctext *doc)
 {
     struct locale_votes votes = {.dmy = 0};
 
@@ -522,7 +530,7 @@ static int fill(struct run *run, struct err *err)
             return -1;
         }
     }
-    run->out->completeness = completeness(columns, run->out->values);
+    run->out->completeness = extract_completeness(columns, run->out->values);
     return 0;
 }
 
@@ -547,7 +555,7 @@ int extract_record(const struct backend *backend, const struct columns *columns,
         goto out;
     }
     job.layout = layout;
-    job.hint = learn(doc);
+    job.hint = options->hint ? *options->hint : extract_learn(doc);
     if (proposals_init(&proposals, columns, err) < 0 ||
         backend->propose(backend, &job, &proposals, err) < 0 ||
         grounder_init(&run.grounder, doc, layout, job.hint, err) < 0 || fill(&run, err) < 0) {

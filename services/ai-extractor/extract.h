@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 
 struct backend;
+struct locale_hint;
+struct extract_usage;
 
 /* Which columns one call answers: states-and-names.md 4 makes units of them. */
 enum extract_part {
@@ -29,6 +31,14 @@ struct extract_memory {
     void (*keep)(void *ctx, const char *name, const char *answer, size_t len);
 };
 
+/* What calls may cost. reserve comes before a call, with the most it can use, and refuses it by an
+ * error; settle follows each reserve with what was used, or NULL when nothing is charged. */
+struct extract_purse {
+    void *ctx;
+    int (*reserve)(void *ctx, uint64_t prompt_tokens, uint64_t completion_tokens, struct err *err);
+    void (*settle)(void *ctx, const struct extract_usage *usage);
+};
+
 struct extract_options {
     enum extract_part part;
     size_t rows_column; /* index, for EXTRACT_ROWS */
@@ -38,6 +48,8 @@ struct extract_options {
     int attempt;             /* counts from 1; moves a backend's seed */
     int64_t *retry_after_ms; /* may be NULL; set when a transient error said when to come back */
     const struct extract_memory *memory; /* may be NULL */
+    const struct extract_purse *purse;   /* may be NULL: no ceilings */
+    const struct locale_hint *hint;      /* NULL: learned from the pages at hand */
     const atomic_bool *cancel;           /* may be NULL; true ends a running call */
 };
 
@@ -57,8 +69,8 @@ struct extract_usage {
  * cells: {c1: {status, confidence, page, span: [start, end], boxes: [[x0, y0, x1, y1]...], quote,
  *   reason?, raw?, alternatives?: [{value, page, span}], factors: {...}}}; an empty cell has only
  *   status, confidence 0 and reason. status: ok, empty, ungrounded, conflict.
- * rows: {c5: [{"values": {i1: ...}, "cells": {i1: ...}}]}. Spans count code points of the stored
- * text of that page; boxes are fractions of the page, one per printed line. */
+ * rows: {c5: [{"values": {i1: ...}, "cells": {i1: ...}, "review": bool}]}. Spans count code points
+ * of the stored text of that page; boxes are fractions of the page, one per printed line. */
 struct extract_result {
     json_t *values, *cells, *rows;
     bool needs_review;
@@ -74,6 +86,14 @@ int extract_record(const struct backend *backend, const struct columns *columns,
                    const struct doctext *doc, const struct extract_options *options,
                    struct extract_result *ret, struct err *err) WARN_UNUSED;
 void extract_result_done(struct extract_result *result);
+
+/* How a document writes dates and numbers, by its first pages. */
+struct locale_hint extract_learn(const struct doctext *doc);
+/* Share of required columns (of all, if none is) that have a value. */
+double extract_completeness(const struct columns *columns, const json_t *values);
+/* Writes value and cell of a rows column: how many rows there are, or why there are none. */
+int extract_count_rows(const struct column *column, size_t n, const char *reason, json_t *values,
+                       json_t *cells, struct err *err) WARN_UNUSED;
 
 /* The offline backend: "label and pattern rules, no AI". A static object. */
 const struct backend *backend_rules(void);

@@ -31,6 +31,18 @@ const struct option_def ai_option_defs[AI_OPTIONS] = {
      "tokens the model takes, question and answer; long documents are asked in pieces"},
     {"AI_TIMEOUT", OPTION_DURATION, OPT(timeout_ms), "120s", 1000, 600000, NULL,
      "time for one answer"},
+    {"AI_UNIT_TOKENS", OPTION_INT, OPT(unit_tokens), "2000000", 0, INT64_MAX / 4, NULL,
+     "tokens that one unit may use, questions and answers of all attempts; 0: no ceiling"},
+    {"AI_FILE_TOKENS", OPTION_INT, OPT(file_tokens), "20000000", 0, INT64_MAX / 4, NULL,
+     "tokens that one run of a file may use; 0: no ceiling"},
+    {"AI_PROMPT_PRICE", OPTION_INT, OPT(prompt_price), "0", 0, 1000000000, NULL,
+     "price of a million tokens of questions, in thousandths of a currency unit"},
+    {"AI_COMPLETION_PRICE", OPTION_INT, OPT(completion_price), "0", 0, 1000000000, NULL,
+     "price of a million tokens of answers, in thousandths of a currency unit"},
+    {"AI_UNIT_COST", OPTION_INT, OPT(unit_cost), "0", 0, 1000000000, NULL,
+     "money that one unit may cost, in thousandths of a currency unit; 0: no ceiling"},
+    {"AI_FILE_COST", OPTION_INT, OPT(file_cost), "0", 0, 1000000000, NULL,
+     "money that one run of a file may cost, in thousandths of a currency unit; 0: no ceiling"},
 };
 
 static bool has_control(const char *s)
@@ -65,6 +77,13 @@ int ai_options_check(const struct ai_options *options, struct err *err)
     if (options->context_tokens < 2 * options->max_tokens) {
         return err_set(err, ERR_FATAL, "invalid_config",
                        "DOCFLEET_AI_CONTEXT_TOKENS must be at least twice DOCFLEET_AI_MAX_TOKENS");
+    }
+    if (options->unit_cost + options->file_cost > 0 &&
+        options->prompt_price + options->completion_price == 0) {
+        return err_set(
+            err, ERR_FATAL, "invalid_config",
+            "DOCFLEET_AI_UNIT_COST and DOCFLEET_AI_FILE_COST need DOCFLEET_AI_PROMPT_PRICE"
+            " or DOCFLEET_AI_COMPLETION_PRICE");
     }
     return 0;
 }

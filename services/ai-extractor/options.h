@@ -6,7 +6,7 @@
 
 #include "libcommon/config.h"
 
-#define AI_OPTIONS 10U
+#define AI_OPTIONS 16U
 
 struct ai_options {
     char *backend;
@@ -19,6 +19,9 @@ struct ai_options {
     int64_t max_tokens;
     int64_t context_tokens;
     int64_t timeout_ms;
+    int64_t unit_tokens, file_tokens;
+    int64_t prompt_price, completion_price;
+    int64_t unit_cost, file_cost;
 };
 
 extern struct ai_options ai_options;

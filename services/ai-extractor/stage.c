@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One unit is one file: its text and its dataset's columns in, one record out.
+ * A file's text and its dataset's columns in, one record out: in one unit, or, where every page is
+ * paid for and the pages are many, in units whose answers the last one puts together.
  */
 #include "services/ai-extractor/stage.h"
 
@@ -14,6 +15,8 @@
 #include "services/ai-extractor/memory.h"
 #include "services/ai-extractor/openai.h"
 #include "services/ai-extractor/options.h"
+#include "services/ai-extractor/spend.h"
+#include "services/ai-extractor/units.h"
 
 #define COLUMNS_JSON_MAX (2U * 1024U * 1024U)
 
@@ -24,19 +27,33 @@ struct ai_state {
 };
 
 static const char columns_sql[] =
-    "SELECT d.schema_version, s.columns FROM dataset d JOIN schema_version s"
-    "  ON s.dataset_id = d.dataset_id AND s.version = d.schema_version"
+    "SELECT s.version, s.columns FROM dataset d JOIN schema_version s"
+    "  ON s.dataset_id = d.dataset_id AND s.version = coalesce($2::int, d.schema_version)"
     " WHERE d.dataset_id = $1::uuid";
 
-/* *ret_text is the JSON as it is stored, malloc'd. */
-static int load_columns(struct job *job, int *ret_version, struct columns **ret_columns,
-                        char **ret_text, struct err *err)
+/* What a unit works with. */
+struct work {
+    struct columns *columns;
+    char *columns_text; /* as stored */
+    int schema_version;
+    struct part part; /* of a unit past unit 0 */
+};
+
+static void work_done(struct work *work)
+{
+    columns_free(work->columns);
+    free(work->columns_text);
+}
+
+/* version 0: the dataset's newest. */
+static int load_columns(struct job *job, int version, struct work *work, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(json_cleanup) json_t *json = NULL;
-    const char *params[] = {job->claim->dataset_id};
+    struct db_num num;
+    const char *params[] = {job->claim->dataset_id, version ? db_num(&num, version) : NULL};
 
-    if (db_run(job->ctx->service->db, columns_sql, 1, params, &res, err) < 0) {
+    if (db_run(job->ctx->service->db, columns_sql, 2, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
@@ -46,16 +63,12 @@ static int load_columns(struct job *job, int *ret_version, struct columns **ret_
     if (jget_load(text, strlen(text), COLUMNS_JSON_MAX, &json, err) < 0) {
         return -1;
     }
-    CLEANUP(free_cleanup) char *copy = strdup(text);
-    if (!copy) {
+    work->columns_text = strdup(text);
+    if (!work->columns_text) {
         return err_nomem(err);
     }
-    if (columns_parse_stored(json, ret_columns, err) < 0) {
-        return -1;
-    }
-    *ret_version = (int)db_i64(res, 0, 0);
-    *ret_text = STEAL(copy);
-    return 0;
+    work->schema_version = (int)db_i64(res, 0, 0);
+    return columns_parse_stored(json, &work->columns, err);
 }
 
 /* {c5: [{values, cells}]} to the flat list of record_row. */
@@ -121,39 +134,110 @@ static int write_record(struct job *job, int schema_version, const struct extrac
     return outcome_pipeline(job->out, PIPE_DONE, NULL, NULL, err);
 }
 
-static int ai_handle(struct job *job, struct err *err)
+/* Runs the backend over pages first..last (0, 0: all of them). */
+static int extract(struct job *job, const struct work *work, struct extract_options *options,
+                   struct extract_result *ret, struct err *err)
 {
     const struct task_claim *claim = job->claim;
     const struct ai_state *state = job->ctx->state;
-    CLEANUP(columns_cleanup) struct columns *columns = NULL;
     CLEANUP(doctext_cleanup) struct doctext *doc = NULL;
-    CLEANUP(free_cleanup) char *columns_text = NULL;
     struct memory memory;
     struct extract_memory kept;
-    struct extract_options options = {.part = EXTRACT_ALL,
-                                      .attempt = claim->attempts,
-                                      .retry_after_ms = &job->retry_after_ms,
-                                      .cancel = &job->cancel};
-    struct extract_result result = {0};
-    int schema_version = 0;
+    struct spend spend;
+    struct extract_purse purse;
 
-    if (load_columns(job, &schema_version, &columns, &columns_text, err) < 0 ||
-        pages_load(job->ctx->service->db, job->ctx->service->store, claim->key.file_id,
-                   claim->version, claim->key.generation, &doc, err) < 0) {
+    if (pages_load(job->ctx->service->db, job->ctx->service->store, claim->key.file_id,
+                   claim->version, claim->key.generation, options->first_page, options->last_page,
+                   &doc, err) < 0) {
         return -1;
     }
+    options->attempt = claim->attempts;
+    options->retry_after_ms = &job->retry_after_ms;
+    options->cancel = &job->cancel;
     if (state->openai) {
-        if (memory_open(job, columns_text, doc, state->backend->name, &memory, &kept, err) < 0) {
+        if (memory_open(job, work->columns_text, doc, state->backend->name, &memory, &kept, err) <
+            0) {
             return -1;
         }
-        options.memory = &kept;
+        options->memory = &kept;
+        spend_open(job, &spend, &purse);
+        options->purse = &purse;
     }
-    if (extract_record(state->backend, columns, doc, &options, &result, err) < 0) {
+    return extract_record(state->backend, work->columns, doc, options, ret, err);
+}
+
+/* Unit 0: plans a long document, or reads a short one. */
+static int do_whole(struct job *job, struct work *work, struct err *err)
+{
+    const struct ai_state *state = job->ctx->state;
+    struct extract_options options = {.part = EXTRACT_ALL};
+    struct extract_result result = {0};
+    bool planned = false;
+
+    if (load_columns(job, 0, work, err) < 0 ||
+        (state->openai &&
+         units_plan(job, work->columns, work->schema_version, &planned, err) < 0)) {
         return -1;
     }
-    int r = write_record(job, schema_version, &result, err);
+    if (planned) {
+        return 0;
+    }
+    if (extract(job, work, &options, &result, err) < 0) {
+        return -1;
+    }
+    int r = write_record(job, work->schema_version, &result, err);
     extract_result_done(&result);
     return r;
+}
+
+static int do_part(struct job *job, struct work *work, struct err *err)
+{
+    const struct part *part = &work->part;
+    const bool rows = part->kind == PART_ROWS;
+    struct extract_options options = {.part = rows ? EXTRACT_ROWS : EXTRACT_SCALARS,
+                                      .rows_column = (size_t)part->column,
+                                      .first_page = part->first,
+                                      .last_page = part->seen,
+                                      .hint = &part->hint};
+    struct extract_result result = {0};
+
+    if (extract(job, work, &options, &result, err) < 0) {
+        return -1;
+    }
+    int r =
+        units_keep(job, part, &result, err) < 0 || tell_usage(job, &result.usage, err) < 0 ? -1 : 0;
+    extract_result_done(&result);
+    return r;
+}
+
+/* The unit after the parts: their answers are the record. */
+static int do_join(struct job *job, const struct work *work, struct err *err)
+{
+    CLEANUP(json_cleanup) json_t *answers = NULL;
+    struct extract_result result = {0};
+
+    if (units_answers(job, work->part.units, &answers, err) < 0 ||
+        parts_merge(work->columns, answers, &result, err) < 0) {
+        return -1;
+    }
+    int r = write_record(job, work->schema_version, &result, err);
+    extract_result_done(&result);
+    return r;
+}
+
+static int ai_handle(struct job *job, struct err *err)
+{
+    CLEANUP(work_done) struct work work = {.columns = NULL};
+
+    if (job->claim->key.unit == 0) {
+        return do_whole(job, &work, err);
+    }
+    if (part_from_input(job->claim->input, NULL, &work.part, err) < 0 ||
+        load_columns(job, work.part.schema, &work, err) < 0 ||
+        part_from_input(job->claim->input, work.columns, &work.part, err) < 0) {
+        return -1;
+    }
+    return work.part.kind == PART_JOIN ? do_join(job, &work, err) : do_part(job, &work, err);
 }
 
 static int setup_openai(struct ai_state *state, struct err *err)

@@ -29,6 +29,7 @@ static const char *const forget_sql[] = {
     "DELETE FROM file_page WHERE file_id = $1::uuid",
     "DELETE FROM artifact WHERE file_id = $1::uuid",
     "DELETE FROM stage_join WHERE file_id = $1::uuid",
+    "DELETE FROM spend WHERE file_id = $1::uuid",
     close_letters_sql,
     /* Paid answers about the file's own pages; keys as in services/ocr-fallback. */
     close_effects_sql,
