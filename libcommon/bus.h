@@ -58,7 +58,10 @@ typedef void (*bus_rebalance_fn)(void *arg, bool assigned, const int32_t *partit
 int bus_consumer_open(const char *brokers, const char *group, const char *topic,
                       const char *client_id, int64_t session_ms, bus_rebalance_fn on_rebalance,
                       void *arg, struct bus_consumer **ret, struct err *err) WARN_UNUSED;
-/* Leaves the group after committing what was stored. Takes NULL. */
+/* Leaves the group after committing what was stored; nothing is polled any more, all else still
+ * works. To be called by the polling thread; may block while no broker answers. */
+void bus_consumer_leave(struct bus_consumer *consumer);
+/* Leaves the group if that is not done, and frees. Takes NULL. */
 void bus_consumer_free(struct bus_consumer *consumer);
 /* 1: *ret holds a record (free with bus_record_done); 0: nothing within timeout_ms; -1: error
  * (ERR_FATAL when the client is dead for good, else ERR_TRANSIENT). */

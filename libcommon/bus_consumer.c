@@ -23,6 +23,7 @@ struct bus_consumer {
     size_t n_assigned;
     bool paused;
     bool tail;
+    bool left; /* the group; the handle lives on */
 };
 
 static void set_assigned(struct bus_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
@@ -192,16 +193,25 @@ int bus_tail_open(const char *brokers, const char *topic, const char *client_id,
     return 0;
 }
 
+void bus_consumer_leave(struct bus_consumer *consumer)
+{
+    if (consumer->left) {
+        return;
+    }
+    consumer->left = true;
+    if (!consumer->tail) {
+        rd_kafka_commit(consumer->rk, NULL, 0);
+    }
+    rd_kafka_consumer_close(consumer->rk);
+}
+
 void bus_consumer_free(struct bus_consumer *consumer)
 {
     if (!consumer) {
         return;
     }
     if (consumer->rk) {
-        if (!consumer->tail) {
-            rd_kafka_commit(consumer->rk, NULL, 0);
-        }
-        rd_kafka_consumer_close(consumer->rk);
+        bus_consumer_leave(consumer);
         rd_kafka_destroy(consumer->rk);
     }
     pthread_mutex_destroy(&consumer->lock);

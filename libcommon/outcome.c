@@ -140,6 +140,18 @@ int outcome_detail(struct outcome *out, const char *name, json_t *value, struct 
     return json_object_set_new(detail, name, value) < 0 ? err_nomem(err) : 0;
 }
 
+void outcome_set_cost(struct outcome *out, int cost)
+{
+    json_object_set_new(out->root, "cost", json_integer(cost > 0 ? cost : 1));
+}
+
+bool outcome_skipped(const struct outcome *out)
+{
+    const json_t *pipeline = out ? json_object_get(out->root, "pipeline") : NULL;
+
+    return json_integer_value(json_object_get(pipeline, "state")) == PIPE_SKIPPED;
+}
+
 char *outcome_dump(const struct outcome *out)
 {
     return json_dumps(out->root, JSON_COMPACT);

@@ -53,9 +53,12 @@ void outcome_no_thumbnail(struct outcome *out);
 /* The record set: an object {recordId, schemaVersion, docNo, backend, values, cells, needsReview,
  * completeness, rows:[{columnId, rowNo, values, cells}]}. Steals it. */
 int outcome_record(struct outcome *out, json_t *record, struct err *err) WARN_UNUSED;
-/* Removes the record rows etc. of a deleted file: used by the cleaner. */
 /* Adds a member to the event's detail. Steals value. */
 int outcome_detail(struct outcome *out, const char *name, json_t *value,
                    struct err *err) WARN_UNUSED;
+/* What the work turned out to cost, in pages; the dispatcher corrects the user's share by it. */
+void outcome_set_cost(struct outcome *out, int cost);
+/* True when the outcome ends the pipeline as skipped. out may be NULL. */
+bool outcome_skipped(const struct outcome *out);
 /* The JSON for task_complete; malloc'd. */
 char *outcome_dump(const struct outcome *out);

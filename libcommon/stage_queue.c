@@ -122,7 +122,7 @@ int stage_queue_push(struct stage_queue *queue, const struct work_item *item, st
     int r = 0;
 
     pthread_mutex_lock(&queue->lock);
-    if (queue->closed || queue->n >= STAGE_QUEUE_MAX || !part) {
+    if (queue->n >= STAGE_QUEUE_MAX || !part) {
         r = err_set(err, ERR_TRANSIENT, "queue_full", "no room for another work order");
     } else if (!add_open(part, item->offset)) {
         r = err_nomem(err);
@@ -197,7 +197,7 @@ bool stage_queue_pop(struct stage_queue *queue, unsigned timeout_ms, struct work
     bool got = false;
 
     pthread_mutex_lock(&queue->lock);
-    while (queue->n == 0 && !queue->closed) {
+    while (queue->n == 0 && !queue->closed && timeout_ms > 0) {
         if (pthread_cond_timedwait(&queue->filled, &queue->lock, &ts) != 0) {
             break;
         }
@@ -273,19 +273,28 @@ void stage_queue_revoke(struct stage_queue *queue, int32_t partition)
     pthread_mutex_unlock(&queue->lock);
 }
 
-size_t stage_queue_close(struct stage_queue *queue, struct work_item *items, size_t max)
+size_t stage_queue_take(struct stage_queue *queue, struct work_item *items, size_t max)
 {
     pthread_mutex_lock(&queue->lock);
-    queue->closed = true;
     size_t n = min_size(queue->n, max);
     if (n > 0) {
         memcpy(items, queue->items, n * sizeof(*items));
+        memmove(queue->items, queue->items + n, (queue->n - n) * sizeof(*items));
+        queue->n -= n;
     }
-    queue->n = 0;
-    queue->n_shares = 0;
-    pthread_cond_broadcast(&queue->filled);
+    for (size_t i = 0; i < n; i++) {
+        drop_share_if_gone(queue, items[i].order.user_id);
+    }
     pthread_mutex_unlock(&queue->lock);
     return n;
+}
+
+void stage_queue_close(struct stage_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    queue->closed = true;
+    pthread_cond_broadcast(&queue->filled);
+    pthread_mutex_unlock(&queue->lock);
 }
 
 size_t stage_queue_len(struct stage_queue *queue)

@@ -35,6 +35,8 @@ void stage_queue_settle(struct stage_queue *queue, int32_t partition, int64_t of
 int64_t stage_queue_commit(struct stage_queue *queue, int32_t partition);
 /* Drops unclaimed items and offsets of a partition that was taken away. */
 void stage_queue_revoke(struct stage_queue *queue, int32_t partition);
-/* Empties the queue into items (at most max), for handing back; further pops give nothing. */
-size_t stage_queue_close(struct stage_queue *queue, struct work_item *items, size_t max);
+/* Takes out up to max items as they come, for handing back; settling them is the caller's. */
+size_t stage_queue_take(struct stage_queue *queue, struct work_item *items, size_t max);
+/* Wakes who waits; further pops give nothing. Items can still be pushed, and taken. */
+void stage_queue_close(struct stage_queue *queue);
 size_t stage_queue_len(struct stage_queue *queue);

@@ -90,7 +90,7 @@ struct task_claim {
     char user_id[UUID_TEXT];
     char dataset_id[UUID_TEXT];
     int64_t token;
-    int attempts, failures, refunds;
+    int attempts, failures, refunds, outage_retries;
     int64_t age_s; /* since the task was made */
     int cost;
     int version;
@@ -155,10 +155,8 @@ int task_put_back(struct db *db, const struct task_claim *claim, enum task_back 
 int task_hand_back(struct db *db, const struct task_key *keys, const int *dispatch_seqs, size_t n,
                    struct err *err) WARN_UNUSED;
 
-/* Every 2 s from each worker process. */
+/* Every 2 s from each worker process. partitions: int[] as text; open: a breaker keeps the worker
+ * from claiming, its slots do not count. */
 int task_heartbeat(struct db *db, const char *worker_id, int stage, int slots, int busy,
-                   const char *partitions_json, struct err *err) WARN_UNUSED;
+                   const char *partitions, bool open, struct err *err) WARN_UNUSED;
 int task_goodbye(struct db *db, const char *worker_id, struct err *err) WARN_UNUSED;
-
-/* Delay before try n (0 first): 2 s * 4^n, at most an hour, times a random factor 0.5..1.5. */
-int64_t task_backoff_ms(int n);

@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "libcommon/jget.h"
 #include "libcommon/service.h"
@@ -33,7 +32,8 @@ static const char claim_sql[] =
     "    WHERE stage <> 6)"
     " SELECT c.user_id, c.dataset_id, c.lease_token, c.attempts, c.failures, c.refunds,"
     "   extract(epoch FROM now() - c.created_at)::bigint, c.cost, c.version, c.bytes, c.name,"
-    "   v.object_key, v.sha256, v.mime, v.kind, c.ext_job_id, c.traceparent, c.input"
+    "   v.object_key, v.sha256, v.mime, v.kind, c.ext_job_id, c.traceparent, c.input,"
+    "   c.outage_retries"
     " FROM c JOIN file_version v ON v.file_id = c.file_id AND v.version = c.version";
 
 void task_claim_done(struct task_claim *claim)
@@ -73,6 +73,7 @@ static int claim_from_row(const PGresult *res, struct task_claim *claim, struct 
     claim->cost = (int)db_i64(res, 0, 7);
     claim->version = (int)db_i64(res, 0, 8);
     claim->bytes = db_i64(res, 0, 9);
+    claim->outage_retries = (int)db_i64(res, 0, 18);
     claim->name = copy_cell(res, 10, &failed);
     claim->object_key = copy_cell(res, 11, &failed);
     claim->sha256 = copy_cell(res, 12, &failed);
@@ -160,8 +161,8 @@ int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens
 /* The end ---------------------------------------------------------------------------------------*/
 
 /* $1 file $2 stage $3 unit $4 generation $5 token $6 outcome $7 dead $8 code $9 class $10 message
- * $11 child $12 letter id $13 version of this program. How the unit ends its stage: plan (units follow), part (others are
- * still out), end, broken (the last one, and some failed). */
+ * $11 child $12 letter id $13 version of this program. How the unit ends its stage: plan (units
+ * follow), part (others are still out), end, broken (the last one, and some failed). */
 static const char end_sql[] =
     "WITH o AS (SELECT $6::jsonb AS o),"
     " d AS (UPDATE task SET state = CASE WHEN $7::boolean THEN 5 ELSE 4 END, q = NULL,"
@@ -485,19 +486,23 @@ int task_hand_back(struct db *db, const struct task_key *keys, const int *dispat
 /* Workers ---------------------------------------------------------------------------------------*/
 
 static const char heartbeat_sql[] =
-    "INSERT INTO worker (worker_id, stage, slots, busy, partitions, seen)"
-    " VALUES ($1, $2::smallint, $3::int, $4::int, $5::int[], now())"
+    "INSERT INTO worker (worker_id, stage, slots, busy, partitions, open, seen)"
+    " VALUES ($1, $2::smallint, $3::int, $4::int, $5::int[], $6::boolean, now())"
     " ON CONFLICT (worker_id) DO UPDATE SET slots = excluded.slots, busy = excluded.busy,"
-    "   partitions = excluded.partitions, seen = now()";
+    "   partitions = excluded.partitions, open = excluded.open, seen = now()";
 
 int task_heartbeat(struct db *db, const char *worker_id, int stage, int slots, int busy,
-                   const char *partitions, struct err *err)
+                   const char *partitions, bool open, struct err *err)
 {
     struct db_num n_stage, n_slots, n_busy;
-    const char *params[] = {worker_id, db_num(&n_stage, stage), db_num(&n_slots, slots),
-                            db_num(&n_busy, busy), partitions ? partitions : "{}"};
+    const char *params[] = {worker_id,
+                            db_num(&n_stage, stage),
+                            db_num(&n_slots, slots),
+                            db_num(&n_busy, busy),
+                            partitions ? partitions : "{}",
+                            open ? "t" : "f"};
 
-    return db_run(db, heartbeat_sql, 5, params, NULL, err);
+    return db_run(db, heartbeat_sql, 6, params, NULL, err);
 }
 
 int task_goodbye(struct db *db, const char *worker_id, struct err *err)
@@ -505,21 +510,4 @@ int task_goodbye(struct db *db, const char *worker_id, struct err *err)
     const char *params[] = {worker_id};
 
     return db_run(db, "DELETE FROM worker WHERE worker_id = $1", 1, params, NULL, err);
-}
-
-int64_t task_backoff_ms(int n)
-{
-    int64_t delay = 2000;
-    uint32_t r = 0;
-
-    for (int i = 0; i < n && delay < 3600000; i++) {
-        delay *= 4;
-    }
-    if (delay > 3600000) {
-        delay = 3600000;
-    }
-    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r)) {
-        r = UINT32_MAX / 2;
-    }
-    return delay / 2 + (int64_t)((double)delay * ((double)r / (double)UINT32_MAX));
 }

@@ -46,8 +46,10 @@ struct unit_core {
     atomic_bool grace_over; /* running units are put back */
     atomic_bool fatal;      /* a handler met ERR_FATAL: the process exits */
 
-    /* Of the keeper alone. */
-    uint64_t renew_at, beat_at, commit_at, told_at;
+    uint64_t renew_at, beat_at, commit_at; /* of the keeper alone */
+    bool was_shut;                         /* the same */
+    uint64_t told_at;                      /* of the intake alone */
+    bool full;                             /* the same */
 };
 
 /* Sets up *core in place, with a queue of its own. io, stage, ctx (with ctx->guard) are borrowed.
@@ -56,9 +58,16 @@ int unit_core_init(struct unit_core *core, const struct unit_io *io, const struc
                    struct stage_ctx *ctx, int slots, int64_t lease_ms, struct err *err) WARN_UNUSED;
 void unit_core_done(struct unit_core *core);
 
-/* Intake (the polling thread). wants: false while there is enough, a breaker is open or a unit runs
- * alone: stop fetching. take: one record's bytes. revoke: partitions that went to others. */
-bool unit_core_wants(struct unit_core *core);
+enum unit_intake {
+    UNIT_INTAKE_OPEN,
+    UNIT_INTAKE_FULL, /* there is enough for now: stop fetching */
+    UNIT_INTAKE_SHUT, /* a breaker is open, a unit runs alone, or the drain has begun: what still
+                         comes in is handed back */
+};
+
+/* Intake (the polling thread). take: one record's bytes, any bytes. revoke: partitions that went to
+ * others. */
+enum unit_intake unit_core_intake(struct unit_core *core);
 void unit_core_take(struct unit_core *core, const char *value, size_t len, const char *key,
                     size_t key_len, int32_t partition, int64_t offset, const char *traceparent);
 void unit_core_revoke(struct unit_core *core, const int32_t *partitions, size_t n);
@@ -66,8 +75,22 @@ void unit_core_revoke(struct unit_core *core, const int32_t *partitions, size_t 
 /* A slot. turn: waits up to timeout_ms for an order and runs it to its end; false when there was
  * none or nothing may be claimed now. */
 bool unit_core_turn(struct unit_core *core, int slot, unsigned timeout_ms);
-/* Claims and runs one order (unit_run.c). */
+/* Claims and runs one order (unit_run.c); only for unit_core_turn. */
 void unit_run(struct unit_core *core, int slot, const struct work_item *item);
+/* Waits until no other unit is at work and keeps others out; false when the drain began or the
+ * lease was lost meanwhile. After true comes unit_alone_end. Only for unit_run. */
+bool unit_alone_begin(struct unit_core *core, const struct job *job);
+void unit_alone_end(struct unit_core *core);
+/* Hands one order back that a slot holds and may not claim. */
+void unit_give_back(struct unit_core *core, const struct work_item *item);
+
+/* 2 s * 4^n, at most an hour, times 0.5..1.5. */
+int64_t unit_backoff_ms(int n, double random01);
+
+/* The objects a unit has stored so far (stage_io.c). */
+struct job_puts *job_puts_new(void);
+/* Deletes what was stored (keep false) or forgets it (keep true), and frees. Takes NULL. */
+void job_puts_free(struct job_puts *puts, struct store *store, bool keep);
 
 /* The keeper: to be called every 50 to 200 ms, also during the drain, until no unit runs. Renews
  * leases, beats, commits, probes what a breaker keeps shut, hands back what may not be claimed. */

@@ -19,7 +19,7 @@ INCLUDE_SQL(sql_0005, "proto-schemas/postgres/0005_product.sql");
 const struct migration migrations[] = {
     {1, "core", sql_0001},
     {2, "lanes and queue state", sql_0002},
-    {3, "worker_breaker", sql_0003},
+    {3, "worker breaker", sql_0003},
     {4, "ai units", sql_0004},
     {5, "product", sql_0005},
 };

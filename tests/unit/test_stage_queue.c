@@ -222,7 +222,8 @@ static void test_close(void **state)
     (void)state;
     assert_int_equal(pthread_create(&thread, NULL, wait_for_item, queue), 0);
     nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-    assert_int_equal(stage_queue_close(queue, items, 8), 0);
+    assert_int_equal(stage_queue_take(queue, items, 8), 0);
+    stage_queue_close(queue);
     pthread_join(thread, &got); /* woken at once, with nothing */
     assert_null(got);
     stage_queue_free(queue);
@@ -231,10 +232,14 @@ static void test_close(void **state)
     for (int i = 0; i < 5; i++) {
         push(queue, i, 0, i, 1);
     }
-    assert_int_equal(stage_queue_close(queue, items, 8), 5);
-    assert_int_equal(items[4].offset, 4);
+    stage_queue_close(queue);
+    assert_int_equal(stage_queue_take(queue, items, 2), 2);
+    assert_int_equal(stage_queue_take(queue, items, 8), 3);
+    assert_int_equal(items[2].offset, 4);
     assert_false(stage_queue_pop(queue, 1000, &item));
-    assert_int_equal(stage_queue_push(queue, &item, &err), -1);
+    /* What still comes in can be taken out, too. */
+    assert_int_equal(stage_queue_push(queue, &item, &err), 0);
+    assert_int_equal(stage_queue_take(queue, items, 8), 1);
     assert_int_equal(stage_queue_len(queue), 0);
     /* Handed back, they are not settled: the next owner reads them again. */
     assert_true(stage_queue_commit(queue, 0) <= 0);
