@@ -43,6 +43,7 @@ static const char *const known_names[] = {
     "CONFIG",
     "CONSOLE_DIR",
     "CRASH_AT",
+    "STOP_AT",
     "CREDIT_FLOOR",
     "DATABASE_DIRECT_URL",
     "DISPATCH_TIMEOUT",

@@ -218,6 +218,7 @@ static int on_end(void *ctx, struct err *err)
         return -1;
     }
     u->cur = NULL;
+    fault_point("gateway.before_put");
     if (store_upload_commit(u->up, &stored, err) < 0) {
         return -1;
     }

@@ -207,6 +207,7 @@ static int finish_upload(struct upload *u, struct idem *idem, struct reply *repl
         return -1;
     }
     wake(u);
+    fault_point("gateway.before_reply");
     snprintf(location, sizeof(location), "/api/v1/batches/%s", batch_id);
     return reply_header(reply, "Location", location, err);
 }
