@@ -241,9 +241,15 @@ int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms, struct
     return check_result(conn->pg, res, NULL, err);
 }
 
+/* A plan is made once for each connection, perhaps while the tables are empty or their statistics
+ * old; then a pass over a table looks cheap, and stays when the table has a million rows. */
+#define KEY_PLANS                                                                                  \
+    "; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"                        \
+    " SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+
 static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
 {
-    char setup[224];
+    char setup[512];
     struct db_conn *conn = calloc(1, sizeof(*conn));
 
     if (!conn) {
@@ -258,8 +264,7 @@ static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
     snprintf(setup, sizeof(setup),
              "SET search_path = docfleet, public; SET statement_timeout = %u; "
              "SET lock_timeout = 2000; SET idle_in_transaction_session_timeout = 30000%s",
-             db->config.statement_timeout_ms,
-             db->config.generic_plans ? "; SET plan_cache_mode = force_generic_plan" : "");
+             db->config.statement_timeout_ms, db->config.generic_plans ? KEY_PLANS : "");
     if (db_script(conn, setup, db->config.connect_timeout_ms, err) < 0) {
         conn_close(conn);
         return -1;
