@@ -293,7 +293,7 @@ static int open_worker(struct worker *worker, struct err *err)
     worker->ctx = (struct stage_ctx){
         .service = &worker->service, .options = stage->options_target, .guard = &worker->guard};
     unit_io_of(worker, &worker->io);
-    worker->service.generic_plans = true;
+    worker->service.generic_plans = stage->id != STAGE_CLEAN; /* its sweeps join whole tables */
     if (unit_core_init(&worker->core, &worker->io, stage, &worker->ctx, slots,
                        worker->service.core.lease_ms, err) < 0) {
         return -1;
