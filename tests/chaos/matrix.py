@@ -28,6 +28,7 @@ import psycopg
 import pytest
 import requests
 
+from chaos.proxy import Proxy
 from lib import invariants, rig
 
 FULL = os.environ.get("FULL", "") not in ("", "0")
@@ -55,7 +56,7 @@ class Arena:
     """A fleet under load, the client's ledger of what was accepted, and figures."""
 
     def __init__(self, new_fleet, fault, variant="", seed=None, env=None, faults=False,
-                 defaults=False):
+                 defaults=False, proxied=()):
         self.fault, self.variant = fault, variant
         self.seed = seed or seed_of(fault + variant)
         self.random = random.Random(self.seed)
@@ -63,11 +64,34 @@ class Arena:
         self.fleet = new_fleet(env={**({} if defaults else FAST), **(env or {})},
                                build="release-faults" if faults else "release")
         self.servers = self.fleet.servers
+        self.proxy = self._proxied(proxied) if proxied else None
         self.accepted, self.figures, self.refused = {}, {}, 0
         self.users, self.datasets, self.clients = [], {}, {}
         self.began = time.monotonic()
         self.sleep, self.slots = (0.1, 0.3), 4
         self._lock = threading.Lock()
+
+    def _proxied(self, servers):
+        """A link to each of these servers for the whole fleet; the test itself goes past it."""
+        proxy = Proxy(self.fleet.dir)
+        if "postgres" in servers:
+            self.postgres = proxy.link("postgres", self.servers.pg_port)
+            self.fleet.env["DOCFLEET_DATABASE_URL"] = self.through(self.postgres)
+        if "s3" in servers:
+            self.s3 = proxy.link("s3", self.servers.s3_port, http=True)
+            self.fleet.env["DOCFLEET_S3_ENDPOINT"] = f"http://127.0.0.1:{self.s3.port}"
+        return proxy
+
+    def through(self, link):
+        """The address of the database by way of a link."""
+        return self.fleet.database_url.replace(f":{self.servers.pg_port}/", f":{link.port}/")
+
+    def end(self):
+        for process in self.fleet.processes.values():
+            if process.alive():
+                process.send(signal.SIGCONT)
+        if self.proxy:
+            self.proxy.stop()
 
     # --- processes ------------------------------------------------------------------------------
     def start(self, stages=("text", "ai", "preview"), sleep=None, slots=None, puts=False,
@@ -76,7 +100,7 @@ class Arena:
         self.sleep, self.slots = sleep or self.sleep, slots or self.slots
         self.puts = puts
         self.fleet.start("ingest-gateway", "dispatcher", "cleaner", env=env, wait=False)
-        for stage in stages:
+        for stage in (s for s in stages if s not in real):
             self.worker(stage, env=env, wait=False)
         for stage in real:
             self.fleet.start(WORKER[stage], env=env, wait=False)
@@ -307,6 +331,7 @@ def arena(new_fleet, fault, variant="", **kw):
         yield a
         passed = True
     finally:
+        a.end()
         write_result(a.result(passed))
 
 

@@ -11,7 +11,8 @@ import confluent_kafka
 import confluent_kafka.admin
 import pytest
 
-import matrix
+
+from chaos import matrix
 from lib import rig
 
 TOPICS = [f"docfleet.{s}.v1" for s in ("text", "ai", "preview", "clean")]
