@@ -94,8 +94,9 @@ void guard_leave(struct guard *guard, enum guard_dep dep, uint64_t now_ms,
 
 enum breaker_answer guard_answer(int r, const struct err *err)
 {
-    static const char *const ours[] = {"aborted", "cancelled", "no_memory", "io",
-                                       "dependency_open"};
+    static const char *const ours[] = {"aborted",     "cancelled",      "no_memory",
+                                       "io",          "db_busy",        "db_unavailable",
+                                       "db_conflict", "dependency_open"};
 
     if (r >= 0 || err->class != ERR_TRANSIENT) {
         /* An unknown error is ours too: what was sent or read made no sense. */

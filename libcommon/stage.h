@@ -65,6 +65,15 @@ int stage_main(int argc, char **argv, const struct stage *stage);
 /* The file's bytes in an unlinked scratch file, position 0, length and SHA-256 checked against the
  * row. ERR_PERMANENT "input_gone" when the object is not there or not the same. */
 int job_input(struct job *job, int *ret_fd, struct err *err) WARN_UNUSED;
+/* Calls of a dependency go between these two: enter refuses while its breaker is open, and says
+ * when to come back (job->retry_after_ms); leave is told the result. job_fetch, _input, _put and
+ * _artifact do it themselves. */
+int job_enter(struct job *job, enum guard_dep dep, struct err *err) WARN_UNUSED;
+void job_leave(struct job *job, enum guard_dep dep, int r, const struct err *err);
+/* The file's newest artifact of a kind (page 0: any) up to this generation, as job_fetch gives it.
+ * 1: *ret_fd holds it; 0: there is none; -1. */
+int job_artifact(struct job *job, const char *kind, int page, uint64_t max, int *ret_fd,
+                 struct err *err) WARN_UNUSED;
 /* Another object of the file (an artifact) in an unlinked scratch file; at most max bytes. */
 int job_fetch(struct job *job, const char *key, uint64_t max, int *ret_fd,
               struct err *err) WARN_UNUSED;

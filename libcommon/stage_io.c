@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What handlers do with bytes: fetch the input, store results, run the jail. Remembers what was
- * stored, so that a unit that does not win takes its objects back.
+ * stored, so that a unit that does not win takes its objects back. Calls go through the breakers.
  */
 #include "libcommon/stage.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "libcommon/fault.h"
 #include "libcommon/metrics.h"
+#include "libcommon/scratch.h"
 #include "libcommon/sha256.h"
 #include "libcommon/stage_intern.h"
 
@@ -71,24 +71,20 @@ static int remember(struct job_puts *puts, const char *key, const char **ret_key
     return 0;
 }
 
-static int scratch_file(struct job *job, int *ret_fd, struct err *err)
+int job_enter(struct job *job, enum guard_dep dep, struct err *err)
 {
-    const char *dir = job->ctx->service->core.scratch_dir;
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    int64_t wait = 0;
 
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT)) {
-        char path[512];
-        snprintf(path, sizeof(path), "%s/docfleet-XXXXXX", dir);
-        fd = mkostemp(path, O_CLOEXEC);
-        if (fd >= 0) {
-            unlink(path);
-        }
+    if (guard_enter(job->ctx->guard, dep, clock_mono_ms(), &wait, err) < 0) {
+        job->retry_after_ms = wait;
+        return -1;
     }
-    if (fd < 0) {
-        return err_from_errno(err, errno, "scratch file in %s", dir);
-    }
-    *ret_fd = fd;
     return 0;
+}
+
+void job_leave(struct job *job, enum guard_dep dep, int r, const struct err *err)
+{
+    guard_leave(job->ctx->guard, dep, clock_mono_ms(), guard_answer(r, err));
 }
 
 int job_fetch(struct job *job, const char *key, uint64_t max, int *ret_fd, struct err *err)
@@ -96,8 +92,13 @@ int job_fetch(struct job *job, const char *key, uint64_t max, int *ret_fd, struc
     CLEANUP(fd_cleanup) int fd = -1;
     uint64_t bytes = 0;
 
-    if (scratch_file(job, &fd, err) < 0 ||
-        store_get_fd(job->ctx->service->store, key, STORE_WHOLE, fd, max, &bytes, err) < 0) {
+    if (scratch_open(job->ctx->service->core.scratch_dir, &fd, err) < 0 ||
+        job_enter(job, GUARD_STORE, err) < 0) {
+        return -1;
+    }
+    int r = store_get_fd(job->ctx->service->store, key, STORE_WHOLE, fd, max, &bytes, err);
+    job_leave(job, GUARD_STORE, r, err);
+    if (r < 0) {
         return -1;
     }
     if (lseek(fd, 0, SEEK_SET) < 0) {
@@ -106,6 +107,29 @@ int job_fetch(struct job *job, const char *key, uint64_t max, int *ret_fd, struc
     *ret_fd = fd;
     fd = -1;
     return 0;
+}
+
+static const char artifact_sql[] =
+    "SELECT object_key FROM artifact WHERE file_id = $1::uuid AND version = $2::int"
+    "  AND kind = $4 AND generation <= $3::int AND ($5::int = 0 OR page = $5::int)"
+    "  ORDER BY generation DESC, artifact_id DESC LIMIT 1";
+
+int job_artifact(struct job *job, const char *kind, int page, uint64_t max, int *ret_fd,
+                 struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct db_num version, generation, number;
+    const char *params[] = {job->claim->key.file_id, db_num(&version, job->claim->version),
+                            db_num(&generation, job->claim->key.generation), kind,
+                            db_num(&number, page)};
+
+    if (db_run(job->ctx->service->db, artifact_sql, 5, params, &res, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(res) == 0) {
+        return 0;
+    }
+    return job_fetch(job, PQgetvalue(res, 0, 0), max, ret_fd, err) < 0 ? -1 : 1;
 }
 
 int job_input(struct job *job, int *ret_fd, struct err *err)
@@ -156,8 +180,13 @@ int job_put(struct job *job, const char *name, const void *data, size_t len, con
     }
     snprintf(path, sizeof(path), "artifacts/%s/%d/%s/%d/%" PRId64 "/%s", key->file_id,
              key->generation, stage_name(key->stage), key->unit, job->claim->token, name);
-    if (remember(job->puts, path, &kept, err) < 0 ||
-        store_put_mem(job->ctx->service->store, path, data, len, mime, err) < 0) {
+    if (job_enter(job, GUARD_STORE, err) < 0) {
+        return -1;
+    }
+    int r = remember(job->puts, path, &kept, err);
+    r = r < 0 ? r : store_put_mem(job->ctx->service->store, path, data, len, mime, err);
+    job_leave(job, GUARD_STORE, r, err);
+    if (r < 0) {
         return err_wrap(err, "storing %s", name);
     }
     fault_point("work.after_put");

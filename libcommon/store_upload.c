@@ -7,11 +7,11 @@
  */
 #include "libcommon/store.h"
 
+#include "libcommon/scratch.h"
 #include "libcommon/store_intern.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -32,24 +32,6 @@ struct store_upload {
     struct store_multipart *multipart; /* NULL until the first full part */
     int spool;                         /* -1 when the driver has multipart */
 };
-
-static int open_spool(const char *dir, struct err *err)
-{
-    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
-        char path[4096];
-        int n = snprintf(path, sizeof(path), "%s/upload-XXXXXX", dir);
-        if (n < 0 || (size_t)n >= sizeof(path)) {
-            return err_set(err, ERR_FATAL, "config", "the scratch directory's name is too long");
-        }
-        fd = mkostemp(path, O_CLOEXEC);
-        if (fd >= 0) {
-            unlink(path);
-        }
-    }
-    return fd >= 0 ? fd : err_from_errno(err, errno, "making a file in %s", dir);
-}
 
 int store_upload_begin(struct store *store, const char *key, const char *content_type, uint64_t max,
                        struct store_upload **ret_upload, struct err *err)
@@ -73,8 +55,7 @@ int store_upload_begin(struct store *store, const char *key, const char *content
         return -1;
     }
     if (!(store->ops->caps & STORE_CAP_MULTIPART)) {
-        upload->spool = open_spool(store->scratch_dir, err);
-        if (upload->spool < 0) {
+        if (scratch_open(store->scratch_dir, &upload->spool, err) < 0) {
             return -1;
         }
     }

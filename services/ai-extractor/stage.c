@@ -24,6 +24,7 @@ struct ai_state {
     const struct backend *backend;
     struct backend *openai; /* owned; NULL with the rules */
     struct http_client *http;
+    struct guard *guard;
 };
 
 static const char columns_sql[] =
@@ -146,9 +147,14 @@ static int extract(struct job *job, const struct work *work, struct extract_opti
     struct spend spend;
     struct extract_purse purse;
 
-    if (pages_load(job->ctx->service->db, job->ctx->service->store, claim->key.file_id,
-                   claim->version, claim->key.generation, options->first_page, options->last_page,
-                   &doc, err) < 0) {
+    if (job_enter(job, GUARD_STORE, err) < 0) {
+        return -1;
+    }
+    int r = pages_load(job->ctx->service->db, job->ctx->service->store, claim->key.file_id,
+                       claim->version, claim->key.generation, options->first_page,
+                       options->last_page, &doc, err);
+    job_leave(job, GUARD_STORE, r, err);
+    if (r < 0) {
         return -1;
     }
     options->attempt = claim->attempts;
@@ -240,6 +246,24 @@ static int ai_handle(struct job *job, struct err *err)
     return work.part.kind == PART_JOIN ? do_join(job, &work, err) : do_part(job, &work, err);
 }
 
+/* An exchange with the AI service, through its breaker. */
+static int guarded_send(void *ctx, const struct openai_call *call, struct openai_answer *ret,
+                        struct err *err)
+{
+    struct ai_state *state = ctx;
+    int64_t wait = 0;
+
+    if (guard_enter(state->guard, GUARD_AI, clock_mono_ms(), &wait, err) < 0) {
+        ret->retry_after_ms = wait;
+        return -1;
+    }
+    int r = openai_http_send(state->http, call, ret, err);
+    bool failed = r == 0 && (ret->status == 408 || ret->status == 429 || ret->status >= 500);
+    guard_leave(state->guard, GUARD_AI, clock_mono_ms(),
+                failed ? BREAKER_ANSWER_FAILED : guard_answer(r, err));
+    return r;
+}
+
 static int setup_openai(struct ai_state *state, struct err *err)
 {
     struct openai_config config = {
@@ -259,7 +283,9 @@ static int setup_openai(struct ai_state *state, struct err *err)
     if (http_client_new(NULL, &state->http, err) < 0) {
         return -1;
     }
-    config.send_ctx = state->http;
+    config.send = guarded_send;
+    config.send_ctx = state;
+    guard_use(state->guard, GUARD_AI, GUARD_BY_UNIT);
     if (backend_openai_new(&config, &state->openai, err) < 0) {
         return -1;
     }
@@ -290,6 +316,7 @@ static int ai_setup(struct stage_ctx *ctx, struct err *err)
     }
     ctx->state = state;
     state->backend = backend_rules();
+    state->guard = ctx->guard;
     if (strcmp(ai_options.backend, "openai") == 0 && setup_openai(state, err) < 0) {
         ai_teardown(ctx);
         return -1;

@@ -127,14 +127,22 @@ int textract_call(struct textract *textract, struct job *job, const char *action
                                          .timeout_ms = CALL_TIMEOUT_MS,
                                          .abort = &job->cancel,
                                          .no_repeat = paid};
-    if (http_call(textract->http, &request, &resp, err) < 0) {
+    if (job_enter(job, GUARD_TEXTRACT, err) < 0) {
+        snprintf(err->code, sizeof(err->code), "provider_unavailable");
+        return -1;
+    }
+    int r = http_call(textract->http, &request, &resp, err);
+    bool answered = r == 0;
+    r = answered ? judge_response(job, &resp, err) : r;
+    job_leave(job, GUARD_TEXTRACT, r, err);
+    if (!answered) {
         count_call("unavailable");
         if (err->class == ERR_TRANSIENT) {
             snprintf(err->code, sizeof(err->code), "provider_unavailable");
         }
         return err_wrap(err, "textract");
     }
-    if (judge_response(job, &resp, err) < 0) {
+    if (r < 0) {
         return -1;
     }
     if (jget_load(resp.body.data ? resp.body.data : "", resp.body.len, TEXTRACT_RESPONSE_MAX,

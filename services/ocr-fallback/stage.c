@@ -11,10 +11,8 @@
 #include "libcommon/pages.h"
 #include "services/ocr-fallback/read_pages.h"
 
-/* Old office files have their pages in the PDF that the preview's conversion left behind. */
-static const char pdf_sql[] =
-    "SELECT object_key FROM artifact WHERE file_id = $1::uuid AND version = $2::int"
-    "  AND kind = 'pdf' AND generation <= $3::int ORDER BY generation DESC LIMIT 1";
+#define PDF_MAX (1ULL << 30)
+
 /* What the text stage wants read, and on a re-run what was read before. */
 static const char need_sql[] =
     "SELECT page, width, height, CASE WHEN engine = 'native' THEN chars ELSE 0 END FROM ("
@@ -34,18 +32,13 @@ static int query(struct job *job, const char *sql, PGresult **ret_res, struct er
 
 static int fetch_input(struct job *job, struct unit_read *unit, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-
+    /* Old office files have their pages in the PDF that the preview's conversion left behind. */
     if (file_kind_parse(job->claim->kind) != FILE_OLE2) {
         return job_input(job, &unit->fd, err);
     }
-    if (query(job, pdf_sql, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "input_gone", "the converted file is gone");
-    }
-    return job_fetch(job, PQgetvalue(res, 0, 0), 1U << 30, &unit->fd, err);
+    int r = job_artifact(job, "pdf", 0, PDF_MAX, &unit->fd, err);
+    return r == 0 ? err_set(err, ERR_PERMANENT, "input_gone", "the converted file is gone")
+                  : (r < 0 ? -1 : 0);
 }
 
 /* --- which pages ------------------------------------------------------------------------------ */
@@ -256,8 +249,10 @@ static int ocr_handle(struct job *job, struct err *err)
         return -1;
     }
     if (job->claim->key.unit == 0 && unit.n > UNIT_PAGES) {
+        outcome_set_cost(job->out, 1); /* a plan reads nothing */
         return plan_units(job, &unit, err);
     }
+    outcome_set_cost(job->out, (int)unit.n);
     if (unit.n > 0) {
         if (unit.fd < 0 && fetch_input(job, &unit, err) < 0) {
             return -1;
@@ -283,6 +278,10 @@ static int ocr_setup(struct stage_ctx *ctx, struct err *err)
     if (*ocr_options.endpoint && strcmp(ocr_options.engine, "tesseract") != 0 &&
         textract_new(&ocr_options, &textract, err) < 0) {
         return -1;
+    }
+    if (textract) {
+        guard_use(ctx->guard, GUARD_TEXTRACT,
+                  strcmp(ocr_options.engine, "textract") == 0 ? GUARD_BY_UNIT : GUARD_HELPFUL);
     }
     ctx->state = textract;
     return 0;

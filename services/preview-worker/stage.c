@@ -103,6 +103,7 @@ static int draw(struct job *job, struct drawing *drawing, struct err *err)
         }
     }
     drawing->total = (int)total;
+    outcome_set_cost(job->out, drawing->drawn);
     return r;
 }
 
@@ -218,28 +219,14 @@ static int first_unit(struct job *job, struct err *err)
     return outcome_pipeline(job->out, PIPE_DONE, NULL, NULL, err);
 }
 
-static const char pdf_sql[] =
-    "SELECT object_key FROM artifact WHERE file_id = $1::uuid AND version = $2::int"
-    "  AND stage = 4 AND kind = 'pdf' AND generation <= $3::int"
-    "  ORDER BY generation DESC LIMIT 1";
-
 static int range_input(struct job *job, enum file_kind kind, int *ret_fd, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num version, generation;
-    const char *params[] = {job->claim->key.file_id, db_num(&version, job->claim->version),
-                            db_num(&generation, job->claim->key.generation)};
-
     if (!is_office(kind)) {
         return job_input(job, ret_fd, err);
     }
-    if (db_run(job->ctx->service->db, pdf_sql, 3, params, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "input_gone", "the converted document is gone");
-    }
-    return job_fetch(job, PQgetvalue(res, 0, 0), PDF_MAX, ret_fd, err);
+    int r = job_artifact(job, "pdf", 0, PDF_MAX, ret_fd, err);
+    return r == 0 ? err_set(err, ERR_PERMANENT, "input_gone", "the converted document is gone")
+                  : (r < 0 ? -1 : 0);
 }
 
 static int range_unit(struct job *job, struct err *err)

@@ -13,30 +13,18 @@
 #include "libcommon/pages.h"
 
 #define PARTS_MAX 1000U
+#define PDF_MAX (1ULL << 30)
 
 /* Old office files have their text from the PDF that the preview's conversion left behind. */
-static const char pdf_sql[] =
-    "SELECT object_key FROM artifact WHERE file_id = $1::uuid AND version = $2::int"
-    "  AND kind = 'pdf' AND generation <= $3::int ORDER BY generation DESC LIMIT 1";
-
 static int fetch_input(struct job *job, enum file_kind kind, int *ret_fd, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num version, generation;
-    const char *params[] = {job->claim->key.file_id, db_num(&version, job->claim->version),
-                            db_num(&generation, job->claim->key.generation)};
-
     if (kind != FILE_OLE2) {
         return job_input(job, ret_fd, err);
     }
-    if (db_run(job->ctx->service->db, pdf_sql, 3, params, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "unsupported_type",
-                       "this file could not be converted, so there is no text to read");
-    }
-    return job_fetch(job, PQgetvalue(res, 0, 0), 1U << 30, ret_fd, err);
+    int r = job_artifact(job, "pdf", 0, PDF_MAX, ret_fd, err);
+    return r == 0 ? err_set(err, ERR_PERMANENT, "unsupported_type",
+                            "this file could not be converted, so there is no text to read")
+                  : (r < 0 ? -1 : 0);
 }
 
 static int add_part(json_t *parts, const struct frame *frame, struct err *err)
@@ -89,6 +77,7 @@ static int finish(struct job *job, struct page_sink *sink, struct err *err)
 {
     size_t ocr = page_sink_need_ocr(sink);
 
+    outcome_set_cost(job->out, (int)page_sink_count(sink));
     if (page_sink_store(sink, job, err) < 0 ||
         outcome_detail(job->out, "pages", json_integer((json_int_t)page_sink_count(sink)), err) <
             0 ||

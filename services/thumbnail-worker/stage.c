@@ -12,25 +12,13 @@
 
 #define PAGE_MAX_BYTES (64ULL << 20)
 
-static const char page_sql[] =
-    "SELECT object_key FROM artifact WHERE file_id = $1::uuid AND version = $2::int"
-    "  AND stage = 4 AND kind = 'page' AND page = 1 AND generation <= $3::int"
-    "  ORDER BY generation DESC LIMIT 1";
-
+/* Page 1 of the preview. */
 static int page_input(struct job *job, int *ret_fd, struct err *err)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num version, generation;
-    const char *params[] = {job->claim->key.file_id, db_num(&version, job->claim->version),
-                            db_num(&generation, job->claim->key.generation)};
+    int r = job_artifact(job, "page", 1, PAGE_MAX_BYTES, ret_fd, err);
 
-    if (db_run(job->ctx->service->db, page_sql, 3, params, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "no_preview", "there is no first page to picture");
-    }
-    return job_fetch(job, PQgetvalue(res, 0, 0), PAGE_MAX_BYTES, ret_fd, err);
+    return r == 0 ? err_set(err, ERR_PERMANENT, "no_preview", "there is no first page to picture")
+                  : (r < 0 ? -1 : 0);
 }
 
 static int put_thumb(struct job *job, const struct frame *frame, struct err *err)
