@@ -168,6 +168,8 @@ class World:
         self.servers = servers or ChaosServers(list(self.roles))
         self.proxy, self.env = self.servers.proxy, {**SCALED, **(env or {})}
         self.partitions, self.ledger = partitions, Ledger()
+        self.explained_letters, self.allowed_reasons = set(), set()
+        self.allowed_exits, self.stubs = set(), []
         self.closed = False
 
     def _roles(self, workers, gateways, dispatchers, cleaners, spare):

@@ -15,54 +15,63 @@ def wait_quiet(fleet, timeout=90):
     wait_until(lambda: quiet(fleet), timeout, interval=0.1, what="every file in a terminal state")
 
 
+# Each query's rows are violations, at quiescence. The chaos rig (tests/chaos/checks.py) runs them too.
+STUCK = "SELECT file_id, name, state FROM file WHERE state IN (0, 1, 6)"
+# A retry or a re-run gives a file a new life, in which each thing may end once more.
+_LIVES = """
+    WITH e AS (SELECT *, count(*) FILTER (WHERE body->>'action' IN ('retry', 'rerun'))
+               OVER (PARTITION BY file_id ORDER BY at, event_id) AS life
+               FROM event WHERE file_id IS NOT NULL) """
+TERMINAL_TWICE = _LIVES + """
+    SELECT file_id, life, array_agg(body->>'state') AS states FROM e
+    WHERE body->>'final' = 'true' GROUP BY 1, 2 HAVING count(*) > 1"""
+RECORDS = """
+    SELECT f.file_id, f.name, f.main_state, f.record_generation, r.record_id, r.generation
+    FROM file f LEFT JOIN record r USING (file_id)
+    WHERE f.state < 6 AND ((f.main_state = 2) <> (r.record_id IS NOT NULL)
+          OR r.generation <> f.record_generation)"""
+UNIT_TWICE = _LIVES + """
+    SELECT file_id, life, stage, body->>'unit' AS unit, count(*) FROM e
+    WHERE kind = 'file_updated' AND stage IS NOT NULL AND body->>'state' = 'done'
+    GROUP BY 1, 2, 3, 4 HAVING count(*) > 1"""
+IDLE = """
+    SELECT f.file_id, f.name FROM file f WHERE f.state = 1 AND NOT EXISTS
+      (SELECT 1 FROM task t WHERE t.file_id = f.file_id AND t.state < 4)"""
+# The cleaner discards the letters of a removed file, a re-run those of what it does again. A letter
+# that someone discarded leaves its task dead.
+LETTERS = """
+    WITH t AS (SELECT t.file_id, t.stage, t.unit, t.generation, f.generation AS newest
+               FROM task t JOIN file f USING (file_id) WHERE t.state = 5 AND f.state < 6),
+         d AS (SELECT file_id, stage, unit, generation FROM dead_letter WHERE state = 'open')
+    (SELECT 'no letter' AS what, file_id, stage, unit, generation FROM t
+       WHERE generation = newest EXCEPT SELECT 'no letter', file_id, stage, unit, generation
+         FROM dead_letter WHERE state IN ('open', 'discarded'))
+    UNION ALL (SELECT 'no dead task', * FROM d
+       EXCEPT SELECT 'no dead task', file_id, stage, unit, generation FROM t)"""
+LEDGER = "SELECT * FROM ledger_mismatch()"
+
+
+def lost(fleet, accepted):
+    """Files that a client was promised and the database does not know."""
+    return set(accepted) - {str(r["file_id"]) for r in fleet.sql("SELECT file_id FROM file")}
+
+
 def check_rows(fleet, accepted=None):
     """I1, I2, I4, I5, I6 of the reliability design, and the ledger, by SQL."""
-    if accepted is not None:
-        have = {str(r["file_id"]) for r in fleet.sql("SELECT file_id FROM file")}
-        assert set(accepted) <= have, f"accepted and lost: {set(accepted) - have}"
-    stuck = fleet.sql("SELECT name, state FROM file WHERE state IN (0, 1, 6)")
-    assert not stuck, f"stuck files: {stuck}"
-    # A retry or a re-run gives a file a new life, in which each thing may end once more.
-    lives = """
-        WITH e AS (SELECT *, count(*) FILTER (WHERE body->>'action' IN ('retry', 'rerun'))
-                   OVER (PARTITION BY file_id ORDER BY at, event_id) AS life
-                   FROM event WHERE file_id IS NOT NULL) """
-    twice = fleet.sql(lives + """
-        SELECT file_id, life, array_agg(body->>'state') AS states FROM e
-        WHERE body->>'final' = 'true' GROUP BY 1, 2 HAVING count(*) > 1""")
-    assert not twice, f"terminal twice: {twice}"
-    wrong = fleet.sql("""
-        SELECT f.name, f.main_state, r.record_id FROM file f LEFT JOIN record r USING (file_id)
-        WHERE f.state < 6 AND ((f.main_state = 2) <> (r.record_id IS NOT NULL)
-              OR r.generation <> f.record_generation)""")
-    assert not wrong, f"records that do not fit their files: {wrong}"
-    doubled = fleet.sql(lives + """
-        SELECT file_id, life, stage, body->>'unit' AS unit, count(*) FROM e
-        WHERE kind = 'file_updated' AND stage IS NOT NULL AND body->>'state' = 'done'
-        GROUP BY 1, 2, 3, 4 HAVING count(*) > 1""")
-    assert not doubled, f"units that ended twice: {doubled}"
-    idle = fleet.sql("""
-        SELECT f.name FROM file f WHERE f.state = 1 AND NOT EXISTS
-          (SELECT 1 FROM task t WHERE t.file_id = f.file_id AND t.state < 4)""")
-    assert not idle, f"files without a task: {idle}"
-    # The cleaner discards the letters of a removed file, a re-run those of what it does again. A
-    # letter that someone discarded leaves its task dead.
-    letters = fleet.sql("""
-        WITH t AS (SELECT t.file_id, t.stage, t.unit, t.generation, f.generation AS newest
-                   FROM task t JOIN file f USING (file_id) WHERE t.state = 5 AND f.state < 6),
-             d AS (SELECT file_id, stage, unit, generation FROM dead_letter WHERE state = 'open')
-        (SELECT 'no letter' AS what, file_id, stage, unit, generation FROM t
-           WHERE generation = newest EXCEPT SELECT 'no letter', file_id, stage, unit, generation
-             FROM dead_letter WHERE state IN ('open', 'discarded'))
-        UNION ALL (SELECT 'no dead task', * FROM d
-           EXCEPT SELECT 'no dead task', file_id, stage, unit, generation FROM t)""")
-    assert not letters, f"dead tasks and open letters differ: {letters}"
+    missing = lost(fleet, accepted or ())
+    assert not missing, f"accepted and lost: {missing}"
+    for what, query in (("stuck files", STUCK), ("terminal twice", TERMINAL_TWICE),
+                        ("records that do not fit their files", RECORDS),
+                        ("units that ended twice", UNIT_TWICE), ("files without a task", IDLE),
+                        ("dead tasks and open letters differ", LETTERS)):
+        rows = fleet.sql(query)
+        assert not rows, f"{what}: {rows}"
     check_ledger(fleet)
 
 
 def check_ledger(fleet):
     """Counts of every dataset and batch against the rows themselves, at any moment."""
-    rows = fleet.sql("SELECT * FROM ledger_mismatch()")
+    rows = fleet.sql(LEDGER)
     assert not rows, f"the ledger does not add up: {rows}"
 
 
