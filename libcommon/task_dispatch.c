@@ -9,81 +9,6 @@
 
 #include "libcommon/jget.h"
 
-/* Heads -----------------------------------------------------------------------------------------*/
-
-/* A loose index scan: one probe per user instead of a pass over all waiting tasks. */
-static const char heads_all_sql[] =
-    "WITH RECURSIVE u AS ("
-    "  (SELECT user_id FROM task WHERE stage = $1::smallint AND q = 0 ORDER BY user_id LIMIT 1)"
-    "  UNION ALL"
-    "  SELECT (SELECT t.user_id FROM task t WHERE t.stage = $1::smallint AND t.q = 0"
-    "    AND t.user_id > u.user_id ORDER BY t.user_id LIMIT 1) FROM u WHERE u.user_id IS NOT NULL)"
-    " SELECT h.file_id, h.unit, h.generation, u.user_id, h.seq, h.cost FROM u, LATERAL ("
-    "  SELECT file_id, unit, generation, seq, cost FROM task t WHERE t.stage = $1::smallint"
-    "    AND t.user_id = u.user_id AND t.q = 0 ORDER BY seq LIMIT $2::int) h"
-    " WHERE u.user_id IS NOT NULL";
-
-static const char heads_user_sql[] =
-    "SELECT file_id, unit, generation, user_id, seq, cost FROM task WHERE stage = $1::smallint"
-    " AND user_id = $2::uuid AND q = 0 AND seq > $3::bigint ORDER BY seq LIMIT $4::int";
-
-static int each_head(const PGresult *res, int stage, task_head_fn fn, void *ctx, struct err *err)
-{
-    for (int i = 0; i < PQntuples(res); i++) {
-        struct task_head head = {.seq = db_i64(res, i, 4), .cost = (int)db_i64(res, i, 5)};
-        snprintf(head.key.file_id, UUID_TEXT, "%s", PQgetvalue(res, i, 0));
-        head.key.stage = stage;
-        head.key.unit = (int)db_i64(res, i, 1);
-        head.key.generation = (int)db_i64(res, i, 2);
-        snprintf(head.user_id, UUID_TEXT, "%s", PQgetvalue(res, i, 3));
-        if (fn(ctx, &head, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-int task_heads_all(struct db *db, int stage, int per_user, task_head_fn fn, void *ctx,
-                   struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num n_stage, n_limit;
-    const char *params[] = {db_num(&n_stage, stage), db_num(&n_limit, per_user)};
-
-    if (db_run(db, heads_all_sql, 2, params, &res, err) < 0) {
-        return -1;
-    }
-    return each_head(res, stage, fn, ctx, err);
-}
-
-int task_heads_user(struct db *db, int stage, const char *user_id, int64_t after, int limit,
-                    task_head_fn fn, void *ctx, struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num n_stage, n_after, n_limit;
-    const char *params[] = {db_num(&n_stage, stage), user_id, db_num(&n_after, after),
-                            db_num(&n_limit, limit)};
-
-    if (db_run(db, heads_user_sql, 4, params, &res, err) < 0) {
-        return -1;
-    }
-    return each_head(res, stage, fn, ctx, err);
-}
-
-int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num n_stage;
-    const char *params[] = {db_num(&n_stage, stage)};
-
-    if (db_run(db, "SELECT 1 FROM task WHERE stage = $1::smallint AND q = 0 LIMIT 1", 1, params,
-               &res, err) < 0) {
-        return -1;
-    }
-    *ret_any = PQntuples(res) > 0;
-    return 0;
-}
-
 /* Dispatch --------------------------------------------------------------------------------------*/
 
 #define KEYS_FROM_JSON                                                                             \
@@ -91,10 +16,12 @@ int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err)
     " (x->>4)::int AS d, (x->>5)::int AS i FROM jsonb_array_elements($1::jsonb) AS x"              \
     " ORDER BY 1, 2, 3, 4) v"
 
+/* coalesce() keeps the partial index task_send out of the plan: by it, each row would be looked for
+ * among everything that waits. */
 static const char dispatch_sql[] =
     "UPDATE task t SET state = 1, q = NULL, dispatch_seq = dispatch_seq + 1, updated_at = now()"
     " FROM " KEYS_FROM_JSON " WHERE t.file_id = v.f AND t.stage = v.s AND t.unit = v.u"
-    " AND t.generation = v.g AND t.state = 0 AND t.q = 0"
+    " AND t.generation = v.g AND t.state = 0 AND coalesce(t.q, 1) = 0"
     " RETURNING v.i, t.dispatch_seq, t.traceparent";
 
 static char *keys_json(const struct task_key *keys, const int *seqs, size_t n)
@@ -321,43 +248,6 @@ int task_workers(struct db *db, int stage, struct task_worker *workers, size_t m
         }
     }
     *ret_n = n;
-    return 0;
-}
-
-int task_weight(struct db *db, const char *user_id, double *ret_weight, struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {user_id};
-
-    if (db_run(db, "SELECT weight FROM account WHERE user_id = $1::uuid", 1, params, &res, err) <
-        0) {
-        return -1;
-    }
-    *ret_weight = PQntuples(res) > 0 ? strtod(PQgetvalue(res, 0, 0), NULL) : 1.0;
-    return 0;
-}
-
-static const char backlog_sql[] =
-    "WITH n AS (SELECT count(*) AS n, min(created_at) AS oldest FROM task"
-    "    WHERE stage = $1::smallint AND q = 0),"
-    " b AS (INSERT INTO backlog (stage, n, oldest_at, updated_at)"
-    "    SELECT $1::smallint, n + $2::bigint, oldest, now() FROM n"
-    "    ON CONFLICT (stage) DO UPDATE SET n = excluded.n, oldest_at = excluded.oldest_at,"
-    "      updated_at = now())"
-    " SELECT n, coalesce(extract(epoch FROM now() - oldest), 0) FROM n";
-
-int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
-                 struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num n_stage, n_out;
-    const char *params[] = {db_num(&n_stage, stage), db_num(&n_out, out)};
-
-    if (db_run(db, backlog_sql, 2, params, &res, err) < 0) {
-        return -1;
-    }
-    *ret_pending = db_i64(res, 0, 0);
-    *ret_oldest_s = strtod(PQgetvalue(res, 0, 1), NULL);
     return 0;
 }
 

@@ -45,16 +45,6 @@ struct task_ask {
 };
 int task_heads_asked(struct db *db, int stage, const struct task_ask *asks, size_t n,
                      task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
-/* Former ones, until the leader is moved over. */
-int task_heads_all(struct db *db, int stage, int per_user, task_head_fn fn, void *ctx,
-                   struct err *err) WARN_UNUSED;
-int task_heads_user(struct db *db, int stage, const char *user_id, int64_t after, int limit,
-                    task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
-int task_weight(struct db *db, const char *user_id, double *ret_weight,
-                struct err *err) WARN_UNUSED;
-int task_backlog(struct db *db, int stage, int64_t out, int64_t *ret_pending, double *ret_oldest_s,
-                 struct err *err) WARN_UNUSED;
-
 /* One probe: is anything unsent for the stage? */
 int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err) WARN_UNUSED;
 

@@ -9,13 +9,16 @@
 
 #include "libcommon/bus.h"
 #include "libcommon/service.h"
-#include "services/dispatcher/sfq.h"
+#include "services/dispatcher/stage_core.h"
 
 #include <pthread.h>
 
-#define LEADER_CLASS 776000 /* advisory locks (776000, stage); stage 0: events, 100: due tasks */
+/* Advisory locks (776000, stage + 1000 * shard); stage 0: events, 100: due tasks. */
+#define LEADER_CLASS 776000
+#define LEADER_SHARD 1000
 #define LEADER_EVENTS 0
 #define LEADER_DUE 100
+#define SHARDS_MAX 8
 
 struct dispatcher_options {
     char *scheduling;
@@ -23,6 +26,7 @@ struct dispatcher_options {
     int64_t credit_floor;
     int64_t sweep_ms;
     int64_t dispatch_timeout_ms;
+    int64_t shards;
 };
 
 /* A thread's mailbox: users of the stage that got tasks, or just "look". */
@@ -36,16 +40,23 @@ struct wake {
     bool poked;
 };
 
+struct survey; /* survey.c */
+
 struct dispatcher {
     struct service service;
     struct dispatcher_options options;
     struct bus_producer *producer;
-    struct wake wakes[STAGE_MAX + 1]; /* [0]: events */
+    struct survey *survey;
+    struct wake wakes[SHARDS_MAX][STAGE_MAX + 1]; /* [0][0]: events */
+    pthread_mutex_t broker_lock;
+    uint64_t broker_at; /* when the broker was last asked whether it is there */
+    bool broker_alive;
 };
 
 struct stage_thread {
     struct dispatcher *dispatcher;
     int stage;
+    int shard;
 };
 
 void wake_init(struct wake *wake);
@@ -56,16 +67,34 @@ size_t wake_wait(struct wake *wake, unsigned timeout_ms, char (*users)[UUID_TEXT
                  bool *ret_overflow);
 
 /* A leader lock on a connection of its own. */
+enum leads {
+    LEADS_NO, /* another process does */
+    LEADS_YES,
+    LEADS_AWAY, /* Postgres does not answer */
+};
 struct leader {
     PGconn *pg;
     int key;
     uint64_t checked_ms;
+    enum leads last;
 };
-/* Tries to become or stay leader; false while another process is, or Postgres is away. */
-bool leader_hold(struct leader *leader, struct dispatcher *dispatcher);
+/* Tries to become or stay leader. */
+enum leads leader_hold(struct leader *leader, struct dispatcher *dispatcher);
 void leader_release(struct leader *leader);
+
+/* Long reads, made by a thread of their own so that no pick waits for them: a census of what waits,
+ * at most a twentieth of the time, and each minute all that is out. */
+int survey_new(struct dispatcher *dispatcher, struct survey **ret_survey,
+               struct err *err) WARN_UNUSED;
+void survey_free(struct survey *survey);
+/* As lead_io.census and lead_io.strays (not fresh); asking keeps them coming. */
+int survey_census(struct survey *survey, const struct stage_thread *thread, task_census_fn fn,
+                  void *arg, double *ret_oldest_s);
+int survey_strays(struct survey *survey, const struct stage_thread *thread, task_stray_fn fn,
+                  void *arg, struct err *err) WARN_UNUSED;
 
 void *stage_loop(void *arg);  /* struct stage_thread */
 void *events_loop(void *arg); /* struct dispatcher */
 void *due_loop(void *arg);    /* struct dispatcher */
 void *listen_loop(void *arg); /* struct dispatcher */
+void *survey_loop(void *arg); /* struct survey */

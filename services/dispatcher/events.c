@@ -149,9 +149,9 @@ void *events_loop(void *arg)
 
     while (out && !atomic_load(&d->service.stopping)) {
         struct err err = ERR_INIT;
-        if (!leader_hold(&leader, d)) {
+        if (leader_hold(&leader, d) != LEADS_YES) {
             leads = false;
-            wake_wait(&d->wakes[0], 1000, NULL, &overflow);
+            wake_wait(&d->wakes[0][0], 1000, NULL, &overflow);
             continue;
         }
         if (!leads) {
@@ -162,7 +162,7 @@ void *events_loop(void *arg)
         }
         if (err.class != ERR_NONE) {
             log_err(LOG_WARN, "events wait", &err);
-            wake_wait(&d->wakes[0], 500, NULL, &overflow);
+            wake_wait(&d->wakes[0][0], 500, NULL, &overflow);
             continue;
         }
         if (clock_mono_ms() - saved_ms > SAVE_MS) {
@@ -170,7 +170,7 @@ void *events_loop(void *arg)
             saved_ms = clock_mono_ms();
         }
         if (n < EVENTS_BATCH) {
-            wake_wait(&d->wakes[0], EVENTS_POLL_MS, NULL, &overflow);
+            wake_wait(&d->wakes[0][0], EVENTS_POLL_MS, NULL, &overflow);
         }
     }
     if (out) {
@@ -182,16 +182,6 @@ void *events_loop(void *arg)
 }
 
 /* What is due -----------------------------------------------------------------------------------*/
-
-static void due_user(void *ctx, int stage, const char *user_id)
-{
-    struct dispatcher *d = ctx;
-
-    if (stage >= 1 && stage <= STAGE_MAX) {
-        /* The stage's leader may be another process. */
-        notify_stage(d->service.notifier, stage, user_id);
-    }
-}
 
 static void letter_metric(void *ctx, int stage, const char *reason, int64_t n)
 {
@@ -206,15 +196,19 @@ void *due_loop(void *arg)
 {
     struct dispatcher *d = arg;
     struct leader leader = {.key = LEADER_DUE};
+    struct stage_thread thread = {.dispatcher = d};
+    struct lead_io io;
     struct timespec ts = {.tv_nsec = 250000000L};
     uint64_t letters_at = 0;
 
+    lead_io_of(&thread, &io);
     while (!atomic_load(&d->service.stopping)) {
         struct err err = ERR_INIT;
-        if (leader_hold(&leader, d) && task_promote(d->service.db, due_user, d, &err) < 0) {
+        bool leads = leader_hold(&leader, d) == LEADS_YES;
+        if (leads && stage_promote(&io, &err) < 0) {
             log_err(LOG_DEBUG, "due tasks wait", &err);
         }
-        if (leader.pg && clock_mono_ms() >= letters_at) {
+        if (leads && clock_mono_ms() >= letters_at) {
             letters_at = clock_mono_ms() + LETTERS_MS;
             if (task_letters(d->service.db, letter_metric, d, &err) < 0) {
                 log_err(LOG_DEBUG, "dead letters not counted", &err);

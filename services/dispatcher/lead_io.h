@@ -70,7 +70,7 @@ struct lead_io {
     int (*promote)(void *ctx, task_due_fn fn, void *arg, struct err *err);
 
     /* All that is dispatched or running. fresh: as of now; else of some seconds ago, and nothing
-     * where there is no new answer yet (must not block for long). */
+     * where there is no new list since the last call (must not block; asked each second). */
     int (*strays)(void *ctx, int stage, bool fresh, task_stray_fn fn, void *arg, struct err *err);
     /* The newest census: 1, or 0 where there is none since the last call (must not block). */
     int (*census)(void *ctx, int stage, task_census_fn fn, void *arg, double *ret_oldest_s,
@@ -92,6 +92,6 @@ struct lead_io {
     void (*tell)(void *ctx, int stage, const struct lead_news *news);
 };
 
-/* The table of a running dispatcher. */
-struct dispatcher;
-void lead_io_of(struct dispatcher *dispatcher, struct lead_io *ret_io);
+/* The table of a running dispatcher's thread (dispatcher.h), which has to outlive it. */
+struct stage_thread;
+void lead_io_of(struct stage_thread *thread, struct lead_io *ret_io);

@@ -21,6 +21,8 @@ static const struct option_def options[] = {
      "how often lost and expired work is looked for"},
     {"DISPATCH_TIMEOUT", OPTION_DURATION, OPT(dispatch_timeout_ms), "10s", 100, 3600000, NULL,
      "least time after which a work order that nobody claims is sent again"},
+    {"SHARDS", OPTION_INT, OPT(shards), "1", 1, SHARDS_MAX, NULL,
+     "parts of each stage's users, each with a leader of its own; the same in every replica"},
 };
 
 static int check_kafka(void *arg, struct err *err)
@@ -28,38 +30,71 @@ static int check_kafka(void *arg, struct err *err)
     return bus_producer_ping(arg, err);
 }
 
+struct threads {
+    pthread_t ids[SHARDS_MAX * STAGE_MAX + 4];
+    size_t n;
+};
+
+static int start(struct threads *threads, void *(*run)(void *), void *arg, struct err *err)
+{
+    if (pthread_create(&threads->ids[threads->n], NULL, run, arg) != 0) {
+        return err_set(err, ERR_FATAL, "internal", "cannot start a thread");
+    }
+    threads->n++;
+    return 0;
+}
+
+static int start_all(struct dispatcher *d, struct threads *threads,
+                     struct stage_thread (*stages)[STAGE_MAX + 1], struct err *err)
+{
+    for (int shard = 0; shard < d->options.shards; shard++) {
+        for (int i = 0; i <= STAGE_MAX; i++) {
+            wake_init(&d->wakes[shard][i]);
+            stages[shard][i] = (struct stage_thread){.dispatcher = d, .stage = i, .shard = shard};
+        }
+    }
+    for (int shard = 0; shard < d->options.shards; shard++) {
+        for (int i = 1; i <= STAGE_MAX; i++) {
+            if (start(threads, stage_loop, &stages[shard][i], err) < 0) {
+                return -1;
+            }
+        }
+    }
+    return start(threads, events_loop, d, err) < 0 || start(threads, due_loop, d, err) < 0 ||
+                   start(threads, listen_loop, d, err) < 0 ||
+                   start(threads, survey_loop, d->survey, err) < 0
+               ? -1
+               : 0;
+}
+
 static int serve(struct dispatcher *d, struct err *err)
 {
     const struct health_dep kafka = {"kafka", true, check_kafka, d->producer};
-    pthread_t threads[STAGE_MAX + 3];
-    struct stage_thread stages[STAGE_MAX + 1];
-    size_t n = 0;
+    struct threads threads = {.n = 0};
+    struct stage_thread stages[SHARDS_MAX][STAGE_MAX + 1];
 
     if (service_probes(&d->service, false, &kafka, 1, err) < 0) {
         return -1;
     }
-    for (int i = 0; i <= STAGE_MAX; i++) {
-        wake_init(&d->wakes[i]);
-        stages[i] = (struct stage_thread){.dispatcher = d, .stage = i};
+    int r = start_all(d, &threads, stages, err);
+    if (r == 0) {
+        log_info("ready", kv_str("scheduling", d->options.scheduling),
+                 kv_str("partitioning", d->options.partitioning),
+                 kv_i64("shards", d->options.shards));
+        while (!service_wait(&d->service, 1000)) {
+        }
+        log_info("draining");
     }
-    for (int i = 1; i <= STAGE_MAX; i++) {
-        pthread_create(&threads[n++], NULL, stage_loop, &stages[i]);
+    atomic_store(&d->service.stopping, true);
+    for (int shard = 0; shard < d->options.shards; shard++) {
+        for (int i = 0; i <= STAGE_MAX; i++) {
+            wake_poke(&d->wakes[shard][i]);
+        }
     }
-    pthread_create(&threads[n++], NULL, events_loop, d);
-    pthread_create(&threads[n++], NULL, due_loop, d);
-    pthread_create(&threads[n++], NULL, listen_loop, d);
-    log_info("ready", kv_str("scheduling", d->options.scheduling),
-             kv_str("partitioning", d->options.partitioning));
-    while (!service_wait(&d->service, 1000)) {
+    for (size_t i = 0; i < threads.n; i++) {
+        pthread_join(threads.ids[i], NULL);
     }
-    log_info("draining");
-    for (int i = 0; i <= STAGE_MAX; i++) {
-        wake_poke(&d->wakes[i]);
-    }
-    for (size_t i = 0; i < n; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    return 0;
+    return r;
 }
 
 int main(int argc, char **argv)
@@ -74,14 +109,18 @@ int main(int argc, char **argv)
         return 0;
     }
     d.service.generic_plans = true;
-    if (r < 0 || service_connect(&d.service, 10, 15000, &err) < 0 ||
+    pthread_mutex_init(&d.broker_lock, NULL);
+    /* a connection for each thread that asks, and some for the probes */
+    unsigned conns = (unsigned)d.options.shards * STAGE_MAX + 5;
+    if (r < 0 || service_connect(&d.service, conns, 15000, &err) < 0 ||
         bus_producer_open(d.service.core.kafka_brokers, d.service.id, &d.producer, &err) < 0 ||
-        serve(&d, &err) < 0) {
+        survey_new(&d, &d.survey, &err) < 0 || serve(&d, &err) < 0) {
         log_err(LOG_ERROR, "ending", &err);
         r = -1;
     }
     health_stop(d.service.health); /* the probes ask the producer: they end first */
     d.service.health = NULL;
+    survey_free(d.survey);
     bus_producer_free(d.producer);
     service_end(&d.service);
     log_info("ended");

@@ -1,143 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Users sit in a hash table; those with heads also in a binary heap by start tag. A user's tag is
- * computed when it becomes the heap's business and after each pick: start = max(v, finish), and
- * finish = start + cost / weight. v is the start tag of the last pick.
+ * Tags and turns. A flow that waits sits in its class's binary heap by start tag: start = max(v,
+ * finish) when it begins to wait, and after each pick finish = start + charge / weight is the next
+ * start. v is the start tag of the last pick. A pick carries what is needed to undo it.
  */
-#include "services/dispatcher/sfq.h"
-
 #include <string.h>
 
-struct user {
-    char id[UUID_TEXT];
-    struct task_head heads[SFQ_HEADS_MAX]; /* in order of seq */
-    int n;
-    bool more;
-    int64_t cursor; /* highest seq ever loaded */
-    double start, finish, weight;
-    int out;
-    bool active_known; /* last_ms means something */
-    uint64_t last_ms;  /* last sent or back */
-    uint64_t bonus_ms; /* when the bonus was last given */
-    bool bonus_given;
-    bool judged; /* heads are for an activity whose start tag is set */
-    size_t at;   /* place in the heap + 1; 0: not in it */
-    struct user *next;
-};
+#include "services/dispatcher/sfq_intern.h"
 
-struct sfq {
-    enum sfq_mode mode;
-    struct user **buckets;
-    size_t n_buckets;
-    size_t n_users;
-    struct user **heap;
-    size_t n_heap, cap_heap;
-    size_t waiting;
-    size_t unjudged; /* in the heap, start tag not yet looked at */
-    double v;
-};
+#define CAP_LOOK 7U /* at most one user is capped, and it has at most two flows in a heap */
+#define RATIO_GAIN 0.3
+#define RATIO_MIN 0.05
+#define RATIO_MAX 100.0
 
-/* FNV-1a: ids are random already. */
-static size_t hash(const char *id)
+void sfq_set_now(struct sfq *sfq, uint64_t now_ms)
 {
-    uint64_t h = 1469598103934665603U;
-
-    for (; *id; id++) {
-        h = (h ^ (unsigned char)*id) * 1099511628211U;
-    }
-    return (size_t)h;
-}
-
-int sfq_new(enum sfq_mode mode, struct sfq **ret_sfq, struct err *err)
-{
-    struct sfq *sfq = calloc(1, sizeof(*sfq));
-
-    if (sfq) {
-        sfq->mode = mode;
-        sfq->n_buckets = 1024;
-        sfq->buckets = calloc(sfq->n_buckets, sizeof(struct user *));
-    }
-    if (!sfq || !sfq->buckets) {
-        free(sfq);
-        return err_nomem(err);
-    }
-    *ret_sfq = sfq;
-    return 0;
-}
-
-void sfq_free(struct sfq *sfq)
-{
-    if (!sfq) {
-        return;
-    }
-    for (size_t i = 0; i < sfq->n_buckets; i++) {
-        for (struct user *u = sfq->buckets[i], *next; u; u = next) {
-            next = u->next;
-            free(u);
-        }
-    }
-    free(sfq->buckets);
-    free(sfq->heap);
-    free(sfq);
-}
-
-static struct user *find(const struct sfq *sfq, const char *id)
-{
-    struct user *u = sfq->buckets[hash(id) & (sfq->n_buckets - 1)];
-
-    while (u && strcmp(u->id, id) != 0) {
-        u = u->next;
-    }
-    return u;
-}
-
-static void grow(struct sfq *sfq)
-{
-    size_t n = sfq->n_buckets * 2;
-    struct user **buckets = calloc(n, sizeof(struct user *));
-
-    if (!buckets) {
-        return; /* longer chains, no harm */
-    }
-    for (size_t i = 0; i < sfq->n_buckets; i++) {
-        for (struct user *u = sfq->buckets[i], *next; u; u = next) {
-            size_t b = hash(u->id) & (n - 1);
-            next = u->next;
-            u->next = buckets[b];
-            buckets[b] = u;
-        }
-    }
-    free(sfq->buckets);
-    sfq->buckets = buckets;
-    sfq->n_buckets = n;
-}
-
-static struct user *find_or_make(struct sfq *sfq, const char *id)
-{
-    struct user *u = find(sfq, id);
-
-    if (u) {
-        return u;
-    }
-    u = calloc(1, sizeof(*u));
-    if (!u) {
-        return NULL;
-    }
-    if (sfq->n_users >= sfq->n_buckets) {
-        grow(sfq);
-    }
-    memcpy(u->id, id, UUID_TEXT);
-    u->weight = 1;
-    size_t b = hash(id) & (sfq->n_buckets - 1);
-    u->next = sfq->buckets[b];
-    sfq->buckets[b] = u;
-    sfq->n_users++;
-    return u;
+    sfq->now = now_ms;
 }
 
 /* The heap --------------------------------------------------------------------------------------*/
 
-static bool before(const struct sfq *sfq, const struct user *a, const struct user *b)
+static bool before(const struct sfq *sfq, const struct sfq_flow *a, const struct sfq_flow *b)
 {
     if (sfq->mode == SFQ_FIFO || a->start == b->start) {
         return a->heads[0].seq < b->heads[0].seq;
@@ -145,334 +28,340 @@ static bool before(const struct sfq *sfq, const struct user *a, const struct use
     return a->start < b->start;
 }
 
-static void place(struct sfq *sfq, size_t i, struct user *u)
+static void place(struct sfq_class *c, size_t i, struct sfq_flow *f)
 {
-    sfq->heap[i] = u;
-    u->at = i + 1;
+    c->heap[i] = f;
+    f->at = (uint32_t)i + 1;
 }
 
-static void sift_up(struct sfq *sfq, size_t i)
+static void sift_up(const struct sfq *sfq, struct sfq_class *c, size_t i)
 {
-    struct user *u = sfq->heap[i];
+    struct sfq_flow *f = c->heap[i];
 
-    while (i > 0 && before(sfq, u, sfq->heap[(i - 1) / 2])) {
-        place(sfq, i, sfq->heap[(i - 1) / 2]);
+    while (i > 0 && before(sfq, f, c->heap[(i - 1) / 2])) {
+        place(c, i, c->heap[(i - 1) / 2]);
         i = (i - 1) / 2;
     }
-    place(sfq, i, u);
+    place(c, i, f);
 }
 
-static void sift_down(struct sfq *sfq, size_t i)
+static void sift_down(const struct sfq *sfq, struct sfq_class *c, size_t i)
 {
-    struct user *u = sfq->heap[i];
+    struct sfq_flow *f = c->heap[i];
 
     for (;;) {
-        size_t c = 2 * i + 1;
-        if (c >= sfq->n_heap) {
+        size_t k = 2 * i + 1;
+        if (k >= c->n) {
             break;
         }
-        if (c + 1 < sfq->n_heap && before(sfq, sfq->heap[c + 1], sfq->heap[c])) {
-            c++;
+        if (k + 1 < c->n && before(sfq, c->heap[k + 1], c->heap[k])) {
+            k++;
         }
-        if (!before(sfq, sfq->heap[c], u)) {
+        if (!before(sfq, c->heap[k], f)) {
             break;
         }
-        place(sfq, i, sfq->heap[c]);
-        i = c;
+        place(c, i, c->heap[k]);
+        i = k;
     }
-    place(sfq, i, u);
+    place(c, i, f);
 }
 
-static int heap_add(struct sfq *sfq, struct user *u, struct err *err)
+static void resift(struct sfq *sfq, struct sfq_flow *f)
 {
-    if (sfq->n_heap == sfq->cap_heap) {
-        size_t cap = sfq->cap_heap ? sfq->cap_heap * 2 : 64;
-        struct user **heap = realloc(sfq->heap, cap * sizeof(*heap));
+    struct sfq_class *c = sfq_class_of(sfq, f);
+
+    sift_up(sfq, c, f->at - 1);
+    sift_down(sfq, c, f->at - 1);
+}
+
+static int heap_add(struct sfq *sfq, struct sfq_flow *f, struct err *err)
+{
+    struct sfq_class *c = sfq_class_of(sfq, f);
+
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 64;
+        struct sfq_flow **heap = realloc(c->heap, cap * sizeof(*heap));
         if (!heap) {
             return err_nomem(err);
         }
-        sfq->heap = heap;
-        sfq->cap_heap = cap;
+        c->heap = heap;
+        c->cap = cap;
     }
-    place(sfq, sfq->n_heap++, u);
-    sift_up(sfq, sfq->n_heap - 1);
+    place(c, c->n++, f);
+    sift_up(sfq, c, c->n - 1);
     return 0;
 }
 
-static void heap_remove(struct sfq *sfq, struct user *u)
+static void heap_remove(struct sfq *sfq, struct sfq_flow *f)
 {
-    size_t i = u->at - 1;
-    struct user *last = sfq->heap[--sfq->n_heap];
+    struct sfq_class *c = sfq_class_of(sfq, f);
+    size_t i = f->at - 1;
+    struct sfq_flow *last = c->heap[--c->n];
 
-    u->at = 0;
-    if (last != u) {
-        place(sfq, i, last);
-        sift_up(sfq, i);
-        sift_down(sfq, last->at - 1);
+    f->at = 0;
+    if (last != f) {
+        place(c, i, last);
+        resift(sfq, last);
     }
 }
 
-/* Heads -----------------------------------------------------------------------------------------*/
-
-static bool same_key(const struct task_key *a, const struct task_key *b)
-{
-    return a->unit == b->unit && a->generation == b->generation &&
-           strcmp(a->file_id, b->file_id) == 0;
-}
-
-/* Inserts by seq; false when it is held already or does not fit. */
-static bool insert_head(struct user *u, const struct task_head *head)
-{
-    int i = u->n;
-
-    for (int k = 0; k < u->n; k++) {
-        if (same_key(&u->heads[k].key, &head->key)) {
-            return false;
-        }
-    }
-    if (u->n == SFQ_HEADS_MAX) {
-        u->more = true;
-        return false;
-    }
-    while (i > 0 && u->heads[i - 1].seq > head->seq) {
-        u->heads[i] = u->heads[i - 1];
-        i--;
-    }
-    u->heads[i] = *head;
-    u->n++;
-    return true;
-}
-
-int sfq_add(struct sfq *sfq, const struct task_head *head, struct err *err)
-{
-    struct user *u = find_or_make(sfq, head->user_id);
-
-    if (!u) {
-        return err_nomem(err);
-    }
-    if (!insert_head(u, head)) {
-        return 0;
-    }
-    sfq->waiting++;
-    if (head->seq > u->cursor) {
-        u->cursor = head->seq;
-    }
-    if (u->at) {
-        sift_up(sfq, u->at - 1);
-        return 0;
-    }
-    u->start = u->finish > sfq->v ? u->finish : sfq->v;
-    u->judged = false;
-    sfq->unjudged++;
-    return heap_add(sfq, u, err);
-}
-
-void sfq_set_more(struct sfq *sfq, const char *user_id, bool more)
-{
-    struct user *u = find(sfq, user_id);
-
-    if (u) {
-        u->more = more;
-    }
-}
-
-void sfq_set_weight(struct sfq *sfq, const char *user_id, double weight)
-{
-    struct user *u = find(sfq, user_id);
-
-    if (u && weight > 0) {
-        u->weight = weight;
-    }
-}
+/* Tags ------------------------------------------------------------------------------------------*/
 
 /* A user that has nothing out and had nothing lately goes before the others, once per idle time, so
  * that cancelling and uploading again gains nothing. */
-static void judge_newcomer(struct sfq *sfq, struct user *u, uint64_t now_ms)
+static bool is_newcomer(const struct sfq *sfq, const struct sfq_flow *f)
 {
-    u->judged = true;
-    sfq->unjudged--;
-    if (u->out > 0 || (u->active_known && now_ms - u->last_ms < SFQ_IDLE_MS) ||
-        (u->bonus_given && now_ms - u->bonus_ms < SFQ_IDLE_MS)) {
-        return;
-    }
-    u->bonus_given = true;
-    u->bonus_ms = now_ms;
-    u->start = sfq->v - SFQ_QUANTUM;
-    sift_up(sfq, u->at - 1);
+    const struct sfq_user *u = f->user;
+
+    return f->lane == LANE_FIRST && u->out == 0 &&
+           (u->last_ms == 0 || sfq->now - u->last_ms >= SFQ_IDLE_MS) &&
+           (u->bonus_ms == 0 || sfq->now - u->bonus_ms >= SFQ_IDLE_MS);
 }
 
-/* Newcomers are few at a time: those at hand are judged before each pick. Judging moves a user up,
- * and another unjudged one may come down to a place already passed: hence the outer loop. */
-static void judge_all(struct sfq *sfq, uint64_t now_ms)
+/* The flow begins to wait. */
+static void set_start(struct sfq *sfq, struct sfq_flow *f)
 {
-    while (sfq->unjudged > 0) {
-        for (size_t i = 0; i < sfq->n_heap; i++) {
-            if (!sfq->heap[i]->judged) {
-                judge_newcomer(sfq, sfq->heap[i], now_ms);
-            }
+    struct sfq_class *c = sfq_class_of(sfq, f);
+    size_t k = (size_t)(c - sfq->classes);
+
+    if (sfq->out == 0 && sfq->classes[0].n + sfq->classes[1].n == 0 && c->v < sfq->max_finish[k]) {
+        c->v = sfq->max_finish[k]; /* a busy time is over: nobody owes anything */
+    }
+    f->waits_since = sfq->now;
+    f->start = f->finish > c->v ? f->finish : c->v;
+    if (is_newcomer(sfq, f)) {
+        f->bonus = true;
+        f->user->bonus_ms = sfq->now;
+        f->start = c->v - SFQ_QUANTUM;
+    }
+}
+
+/* It waits no more. A bonus that was not used is not used up. */
+static void end_wait(struct sfq *sfq, struct sfq_flow *f)
+{
+    heap_remove(sfq, f);
+    if (f->bonus) {
+        f->bonus = false;
+        f->user->bonus_ms = 0;
+    }
+    if (f->cap > SFQ_HEADS_FIRST) {
+        free(f->heads);
+        f->heads = NULL;
+        f->cap = 0;
+    }
+}
+
+int sfq_flow_changed(struct sfq *sfq, struct sfq_flow *f, int n_before, struct err *err)
+{
+    int r = 0;
+
+    if (n_before == 0 && f->n > 0) {
+        set_start(sfq, f);
+        r = heap_add(sfq, f, err);
+        if (r < 0) {
+            sfq->waiting -= f->n;
+            f->n = 0;
+        }
+    } else if (n_before > 0 && f->n == 0) {
+        end_wait(sfq, f);
+    } else if (f->n > 0) {
+        resift(sfq, f);
+    }
+    sfq_flow_note(sfq, f);
+    return r;
+}
+
+/* Turns -----------------------------------------------------------------------------------------*/
+
+/* The first flow whose user is below the cap; NULL: none of those that matter. */
+static struct sfq_flow *best_of(const struct sfq *sfq, const struct sfq_class *c, int user_cap)
+{
+    struct sfq_flow *best = NULL;
+
+    if (c->n > 0 && c->heap[0]->user->out < user_cap) {
+        return c->heap[0];
+    }
+    for (size_t i = 1; i < c->n && i < CAP_LOOK; i++) {
+        struct sfq_flow *f = c->heap[i];
+        if (f->user->out < user_cap && (!best || before(sfq, f, best))) {
+            best = f;
         }
     }
+    return best;
 }
 
-static struct user *choose(struct sfq *sfq, int user_cap)
+static struct sfq_flow *choose(const struct sfq *sfq, int user_cap)
 {
-    struct user *u = sfq->heap[0];
+    const struct sfq_class *first = &sfq->classes[0], *bulk = &sfq->classes[1];
 
-    if (u->out < user_cap || sfq->n_heap == 1) {
-        return u;
+    if (sfq->mode == SFQ_FIFO) {
+        return sfq->dry == 0 && first->n > 0 ? first->heap[0] : NULL;
     }
-    struct user *best = NULL;
-    for (size_t i = 1; i < sfq->n_heap; i++) {
-        struct user *o = sfq->heap[i];
-        if (o->out < user_cap && (!best || before(sfq, o, best))) {
-            best = o;
-        }
+    struct sfq_flow *f = best_of(sfq, first, user_cap), *b = best_of(sfq, bulk, user_cap);
+    if (!f && !b) { /* whoever waits is at its cap, but no other user waits */
+        f = first->n > 0 ? first->heap[0] : NULL;
+        b = bulk->n > 0 ? bulk->heap[0] : NULL;
     }
-    return best ? best : u;
+    return !f || (b && sfq->turn >= SFQ_BULK_TURN - 1) ? b : f;
 }
 
-bool sfq_pick(struct sfq *sfq, uint64_t now_ms, int user_cap, struct task_head *ret_head)
+static void fill_pick(const struct sfq *sfq, const struct sfq_class *c, const struct sfq_flow *f,
+                      struct sfq_pick *pick)
 {
-    if (sfq->n_heap == 0) {
+    const struct sfq_head *small = &f->heads[0];
+    double cost = small->cost > 0 ? small->cost : 1;
+
+    *pick = (struct sfq_pick){
+        .head = {.key = {.unit = small->unit, .generation = small->generation},
+                 .seq = small->seq,
+                 .cost = small->cost,
+                 .lane = f->lane,
+                 .weight = f->user->weight},
+        .charge = cost * f->ratio,
+        .start = f->start,
+        .finish = f->finish,
+        .v = c->v,
+        .serial = sfq->serial + 1,
+        .flow_serial = f->serial,
+        .turn = sfq->turn,
+        .bonus = f->bonus,
+    };
+    sfq_id_text(pick->head.key.file_id, small->file);
+    sfq_id_text(pick->head.user_id, f->user->id);
+}
+
+bool sfq_pick(struct sfq *sfq, int user_cap, struct sfq_pick *ret_pick)
+{
+    struct sfq_flow *f = choose(sfq, user_cap);
+    struct err err = ERR_INIT;
+
+    if (!f) {
         return false;
     }
-    if (sfq->mode == SFQ_FAIR) {
-        judge_all(sfq, now_ms);
+    struct sfq_class *c = sfq_class_of(sfq, f);
+    size_t k = (size_t)(c - sfq->classes);
+    fill_pick(sfq, c, f, ret_pick);
+    f->serial = ++sfq->serial;
+    f->bonus = false;
+    c->v = f->start > c->v ? f->start : c->v;
+    f->finish = f->start + ret_pick->charge / sfq_flow_weight(f);
+    f->start = f->finish;
+    sfq->max_finish[k] = f->finish > sfq->max_finish[k] ? f->finish : sfq->max_finish[k];
+    if (f->lane != LANE_FIRST) {
+        sfq->turn = 0;
+    } else if (sfq->classes[1].n > 0 && sfq->turn < SFQ_BULK_TURN) {
+        sfq->turn++;
     }
-    struct user *u = sfq->mode == SFQ_FAIR ? choose(sfq, user_cap) : sfq->heap[0];
-    struct task_head head = u->heads[0];
-    double cost = head.cost > 0 ? head.cost : 1;
-
-    memmove(&u->heads[0], &u->heads[1], (size_t)(u->n - 1) * sizeof(u->heads[0]));
-    u->n--;
+    f->n--;
     sfq->waiting--;
-    sfq->v = u->start > sfq->v ? u->start : sfq->v;
-    u->finish = u->start + cost / u->weight;
-    u->start = u->finish;
-    if (u->n == 0) {
-        heap_remove(sfq, u);
-    } else {
-        sift_down(sfq, u->at - 1);
+    memmove(&f->heads[0], &f->heads[1], f->n * sizeof(f->heads[0]));
+    if (f->backlog > 0) {
+        f->backlog_cost -= f->backlog_cost / f->backlog;
+        f->backlog--;
     }
-    *ret_head = head;
+    (void)sfq_flow_changed(sfq, f, f->n + 1, &err); /* removal cannot fail */
     return true;
 }
 
-void sfq_sent(struct sfq *sfq, const char *user_id, uint64_t now_ms)
+void sfq_sent(struct sfq *sfq, const char *user_id)
 {
-    struct user *u = find_or_make(sfq, user_id);
+    struct sfq_user *u = sfq_find_or_make(sfq, user_id);
 
     if (u) {
         u->out++;
-        u->last_ms = now_ms;
-        u->active_known = true;
+        u->last_ms = sfq->now;
+        sfq->out++;
     }
 }
 
-void sfq_unpick(struct sfq *sfq, const struct task_head *head)
+static void undo(struct sfq *sfq, struct sfq_flow *f, const struct sfq_pick *pick)
 {
-    struct user *u = find(sfq, head->user_id);
+    struct sfq_class *c = sfq_class_of(sfq, f);
 
-    if (!u) {
+    if (f->serial == pick->serial) {
+        f->start = pick->start;
+        f->finish = pick->finish;
+        f->serial = pick->flow_serial;
+    } else {
+        double d = pick->charge / sfq_flow_weight(f);
+        f->start -= d;
+        f->finish -= d;
+    }
+    if (sfq->serial == pick->serial) {
+        c->v = pick->v;
+        sfq->turn = pick->turn;
+        sfq->serial--;
+    }
+    if (pick->bonus) {
+        f->bonus = f->n > 0;
+        f->user->bonus_ms = f->n > 0 ? f->user->bonus_ms : 0;
+    }
+    if (f->n > 0) {
+        resift(sfq, f);
+    }
+}
+
+void sfq_unpick(struct sfq *sfq, const struct sfq_pick *pick)
+{
+    struct sfq_flow *f = sfq_flow_of(sfq, pick->head.user_id, pick->head.lane);
+
+    if (f) {
+        undo(sfq, f, pick);
+    }
+}
+
+int sfq_put_back(struct sfq *sfq, const struct sfq_pick *pick, struct err *err)
+{
+    sfq_unpick(sfq, pick);
+    return sfq_add(sfq, &pick->head, err);
+}
+
+static void add_debt(struct sfq *sfq, struct sfq_flow *f, double cost)
+{
+    size_t k = (size_t)(sfq_class_of(sfq, f) - sfq->classes);
+    double d = cost / sfq_flow_weight(f);
+
+    f->finish += d;
+    if (f->n > 0 && !f->bonus) {
+        f->start += d;
+        resift(sfq, f);
+    }
+    sfq->max_finish[k] = f->finish > sfq->max_finish[k] ? f->finish : sfq->max_finish[k];
+}
+
+void sfq_charge(struct sfq *sfq, const char *user_id, int lane, double extra)
+{
+    struct sfq_flow *f = sfq_flow_of(sfq, user_id, lane);
+
+    if (f) {
+        add_debt(sfq, f, extra);
+    }
+}
+
+/* What the flow was charged becomes what the unit took. */
+static void correct(struct sfq *sfq, struct sfq_flow *f, double charge, int estimated, int measured)
+{
+    if (measured > 0 && estimated > 0) {
+        double ratio = f->ratio + RATIO_GAIN * ((double)measured / estimated - f->ratio);
+        f->ratio = ratio < RATIO_MIN ? RATIO_MIN : ratio > RATIO_MAX ? RATIO_MAX : ratio;
+    }
+    add_debt(sfq, f, measured - charge);
+}
+
+void sfq_back(struct sfq *sfq, const char *user_id, int lane, double charge, int estimated,
+              int measured)
+{
+    struct sfq_user *u = sfq_find(sfq, user_id);
+    struct sfq_flow *f = sfq_flow_of(sfq, user_id, lane);
+
+    if (!u || u->out == 0) {
         return;
     }
-    u->finish -= (head->cost > 0 ? head->cost : 1) / u->weight;
-    if (u->at) {
-        u->start = u->finish;
-        sift_up(sfq, u->at - 1);
+    u->out--;
+    sfq->out--;
+    u->last_ms = sfq->now;
+    sfq_serve(sfq, u, measured >= 0 ? measured : charge);
+    if (f && measured >= 0 && charge > 0) {
+        correct(sfq, f, charge, estimated, measured);
     }
-}
-
-int sfq_put_back(struct sfq *sfq, const struct task_head *head, struct err *err)
-{
-    sfq_unpick(sfq, head);
-    return sfq_add(sfq, head, err);
-}
-
-void sfq_back(struct sfq *sfq, const char *user_id, uint64_t now_ms)
-{
-    struct user *u = find(sfq, user_id);
-
-    if (u && u->out > 0) {
-        u->out--;
-        u->last_ms = now_ms;
-    }
-}
-
-size_t sfq_refill(const struct sfq *sfq, int low, char (*users)[UUID_TEXT], int64_t *cursors,
-                  size_t max)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < sfq->n_buckets && n < max; i++) {
-        for (const struct user *u = sfq->buckets[i]; u && n < max; u = u->next) {
-            if (u->more && u->n < low) {
-                memcpy(users[n], u->id, UUID_TEXT);
-                cursors[n++] = u->cursor;
-            }
-        }
-    }
-    return n;
-}
-
-void sfq_reset(struct sfq *sfq)
-{
-    for (size_t i = 0; i < sfq->n_buckets; i++) {
-        for (struct user *u = sfq->buckets[i]; u; u = u->next) {
-            u->cursor = 0;
-            u->more = false;
-            u->n = 0;
-            if (u->at) {
-                heap_remove(sfq, u);
-            }
-        }
-    }
-    sfq->waiting = 0;
-    sfq->unjudged = 0;
-}
-
-void sfq_prune(struct sfq *sfq, uint64_t before_ms)
-{
-    for (size_t i = 0; i < sfq->n_buckets; i++) {
-        for (struct user **p = &sfq->buckets[i]; *p;) {
-            struct user *u = *p;
-            if (u->n == 0 && u->out == 0 && !u->more && u->last_ms < before_ms &&
-                (!u->bonus_given || u->bonus_ms < before_ms)) {
-                *p = u->next;
-                free(u);
-                sfq->n_users--;
-            } else {
-                p = &u->next;
-            }
-        }
-    }
-}
-
-size_t sfq_waiting(const struct sfq *sfq)
-{
-    return sfq->waiting;
-}
-
-size_t sfq_users(const struct sfq *sfq)
-{
-    return sfq->n_users;
-}
-
-void sfq_shares(const struct sfq *sfq, double *ret_top, double *ret_jain)
-{
-    double sum = 0, squares = 0, top = 0;
-    size_t n = 0;
-
-    for (size_t i = 0; i < sfq->n_buckets; i++) {
-        for (const struct user *u = sfq->buckets[i]; u; u = u->next) {
-            if (u->out > 0 || u->n > 0) {
-                sum += u->out;
-                squares += (double)u->out * u->out;
-                top = u->out > top ? u->out : top;
-                n++;
-            }
-        }
-    }
-    *ret_top = sum > 0 ? top / sum : 0;
-    *ret_jain = squares > 0 ? sum * sum / ((double)n * squares) : 1;
 }

@@ -14,6 +14,7 @@
 #include "services/dispatcher/dispatcher.h"
 
 #define LEADER_CHECK_MS 1000U
+#define LEADER_ANSWER_MS 5000U
 
 void wake_init(struct wake *wake)
 {
@@ -87,70 +88,92 @@ void leader_release(struct leader *leader)
     leader->pg = NULL;
 }
 
-static bool query_true(PGconn *pg, const char *sql)
+/* With a deadline: a silent server must not hold a stage for ever. 1, 0, or -1: no answer. */
+static int query_true(PGconn *pg, const char *sql)
 {
-    PGresult *res = PQexec(pg, sql);
-    bool yes = PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1 &&
-               PQgetvalue(res, 0, 0)[0] == 't';
+    uint64_t until = clock_mono_ms() + LEADER_ANSWER_MS;
+    int yes = -1;
 
-    PQclear(res);
+    if (PQsendQuery(pg, sql) == 0) {
+        return -1;
+    }
+    while (PQisBusy(pg)) {
+        struct pollfd p = {.fd = PQsocket(pg), .events = POLLIN};
+        uint64_t now = clock_mono_ms();
+        if (now >= until || (poll(&p, 1, (int)(until - now)) < 0 && errno != EINTR) ||
+            (p.revents && PQconsumeInput(pg) == 0)) {
+            return -1;
+        }
+    }
+    for (PGresult *res = PQgetResult(pg); res; res = PQgetResult(pg)) {
+        if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1) {
+            yes = PQgetvalue(res, 0, 0)[0] == 't';
+        }
+        PQclear(res);
+    }
     return yes;
 }
 
 static void say_leader(struct leader *leader, bool leads)
 {
     char label[48];
+    int shard = leader->key / LEADER_SHARD;
     const char *name = leader->key == LEADER_EVENTS ? "events"
                        : leader->key == LEADER_DUE  ? "due"
-                                                    : stage_name(leader->key);
+                                                    : stage_name(leader->key % LEADER_SHARD);
 
-    snprintf(label, sizeof(label), "stage=\"%s\"", name);
+    snprintf(label, sizeof(label), shard ? "stage=\"%s\",shard=\"%d\"" : "stage=\"%s\"", name,
+             shard);
     metrics_set("docfleet_leader", label, leads ? 1 : 0);
-    log_info(leads ? "leads" : "leads no more", kv_str("what", name));
+    log_info(leads ? "leads" : "leads no more", kv_str("what", name), kv_i64("shard", shard));
 }
 
-bool leader_hold(struct leader *leader, struct dispatcher *dispatcher)
+static enum leads try_lead(struct leader *leader, struct dispatcher *dispatcher)
 {
-    uint64_t now = clock_mono_ms();
     char sql[96];
     struct err err = ERR_INIT;
 
-    if (leader->pg) {
-        if (now - leader->checked_ms < LEADER_CHECK_MS) {
-            return true;
-        }
-        leader->checked_ms = now;
-        if (query_true(leader->pg, "SELECT true")) {
-            return true;
-        }
-        leader_release(leader);
-        say_leader(leader, false);
-        return false;
-    }
-    if (leader->checked_ms && now - leader->checked_ms < LEADER_CHECK_MS) {
-        return false;
-    }
-    leader->checked_ms = now;
     if (db_connect_raw(service_direct_url(&dispatcher->service), dispatcher->service.id, 3000,
                        &leader->pg, &err) < 0) {
         log_err(LOG_DEBUG, "no leader lock", &err);
-        return false;
+        return LEADS_AWAY;
     }
     snprintf(sql, sizeof(sql), "SELECT pg_try_advisory_lock(%d, %d)", LEADER_CLASS, leader->key);
-    if (!query_true(leader->pg, sql)) {
+    int yes = query_true(leader->pg, sql);
+    if (yes <= 0) {
         leader_release(leader);
-        return false;
+        return yes == 0 ? LEADS_NO : LEADS_AWAY;
     }
     say_leader(leader, true);
-    return true;
+    return LEADS_YES;
+}
+
+enum leads leader_hold(struct leader *leader, struct dispatcher *dispatcher)
+{
+    uint64_t now = clock_mono_ms();
+
+    if (leader->checked_ms && now - leader->checked_ms < LEADER_CHECK_MS) {
+        return leader->last;
+    }
+    leader->checked_ms = now;
+    if (!leader->pg) {
+        leader->last = try_lead(leader, dispatcher);
+    } else if (query_true(leader->pg, "SELECT true") <= 0) {
+        leader_release(leader);
+        say_leader(leader, false);
+        leader->last = LEADS_AWAY;
+    }
+    return leader->last;
 }
 
 /* Listener --------------------------------------------------------------------------------------*/
 
 static void poke_all(struct dispatcher *d)
 {
-    for (int i = 0; i <= STAGE_MAX; i++) {
-        wake_poke(&d->wakes[i]);
+    for (int shard = 0; shard < d->options.shards; shard++) {
+        for (int i = 0; i <= STAGE_MAX; i++) {
+            wake_poke(&d->wakes[shard][i]);
+        }
     }
 }
 
@@ -162,7 +185,7 @@ static void take_payload(struct dispatcher *d, const char *payload)
         if (*p >= '1' && *p <= '0' + STAGE_MAX && p[1] == ':') {
             snprintf(user, sizeof(user), "%.36s", p + 2);
             if (uuid_valid(user)) {
-                wake_user(&d->wakes[*p - '0'], user);
+                wake_user(&d->wakes[user_shard(user, (int)d->options.shards)][*p - '0'], user);
             }
         }
     }

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The leader's table for a running dispatcher: Postgres, Kafka, log and metrics behind the
+ * functions of lead_io.h.
+ */
+#include "services/dispatcher/lead_io.h"
+
+#include <stdio.h>
+
+#include "libcommon/event.h"
+#include "libcommon/log.h"
+#include "libcommon/metrics.h"
+#include "services/dispatcher/dispatcher.h"
+
+#define SEND_TIMEOUT_MS 11000U
+#define BROKER_FRESH_MS 2000U
+
+static struct db *db_of(void *ctx)
+{
+    const struct stage_thread *thread = ctx;
+
+    return thread->dispatcher->service.db;
+}
+
+static uint64_t io_now_ms(void *ctx)
+{
+    (void)ctx;
+    return clock_mono_ms();
+}
+
+/* Statements ------------------------------------------------------------------------------------*/
+
+static int io_heads_page(void *ctx, int stage, int flows, int per_flow, task_head_fn fn, void *arg,
+                         struct task_place *place, bool *ret_end, struct err *err)
+{
+    return task_heads_page(db_of(ctx), stage, flows, per_flow, fn, arg, place, ret_end, err);
+}
+
+static int io_heads_asked(void *ctx, int stage, const struct task_ask *asks, size_t n,
+                          task_head_fn fn, void *arg, struct err *err)
+{
+    return task_heads_asked(db_of(ctx), stage, asks, n, fn, arg, err);
+}
+
+static int io_heads_any(void *ctx, int stage, bool *ret_any, struct err *err)
+{
+    return task_heads_any(db_of(ctx), stage, ret_any, err);
+}
+
+static int io_dispatch(void *ctx, const struct task_key *keys, size_t n, int *seqs,
+                       char (*traces)[64], struct err *err)
+{
+    return task_dispatch(db_of(ctx), keys, n, seqs, traces, err);
+}
+
+static int io_check_out(void *ctx, struct task_out *outs, size_t n, struct err *err)
+{
+    return task_check_out(db_of(ctx), outs, n, err);
+}
+
+static int io_expire(void *ctx, const struct task_out *out, bool *ret_done, struct err *err)
+{
+    return task_expire(db_of(ctx), out, ret_done, err);
+}
+
+static int io_expire_dead(void *ctx, const struct task_out *out, struct task_end *ret_end,
+                          struct err *err)
+{
+    return task_expire_dead(db_of(ctx), out, ret_end, err);
+}
+
+static int io_hand_back(void *ctx, const struct task_key *keys, const int *dispatch_seqs, size_t n,
+                        struct err *err)
+{
+    return task_hand_back(db_of(ctx), keys, dispatch_seqs, n, err);
+}
+
+static int io_workers(void *ctx, int stage, struct task_worker *workers, size_t max, size_t *ret_n,
+                      bool *ret_paused, struct err *err)
+{
+    return task_workers(db_of(ctx), stage, workers, max, ret_n, ret_paused, err);
+}
+
+static int io_db_uptime(void *ctx, int64_t *ret_s, struct err *err)
+{
+    return task_db_uptime(db_of(ctx), ret_s, err);
+}
+
+static int io_promote(void *ctx, task_due_fn fn, void *arg, struct err *err)
+{
+    return task_promote(db_of(ctx), fn, arg, err);
+}
+
+static int io_strays(void *ctx, int stage, bool fresh, task_stray_fn fn, void *arg, struct err *err)
+{
+    struct stage_thread *thread = ctx;
+
+    return fresh ? task_strays(db_of(ctx), stage, fn, arg, err)
+                 : survey_strays(thread->dispatcher->survey, thread, fn, arg, err);
+}
+
+static int io_census(void *ctx, int stage, task_census_fn fn, void *arg, double *ret_oldest_s,
+                     struct err *err)
+{
+    struct stage_thread *thread = ctx;
+
+    (void)stage;
+    (void)err;
+    return survey_census(thread->dispatcher->survey, thread, fn, arg, ret_oldest_s);
+}
+
+/* What is shown ---------------------------------------------------------------------------------*/
+
+static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
+{
+    char label[32], labels[64];
+
+    snprintf(label, sizeof(label), "stage=\"%s\"", stage_name(stage));
+    snprintf(labels, sizeof(labels), "%s,kind=\"granted\"", label);
+    metrics_set("docfleet_credit", labels, stats->credit);
+    snprintf(labels, sizeof(labels), "%s,kind=\"used\"", label);
+    metrics_set("docfleet_credit", labels, (double)stats->queue.out);
+    snprintf(labels, sizeof(labels), "%s,state=\"pending\"", label);
+    metrics_set("docfleet_queue_depth", labels, (double)stats->queue.waiting);
+    snprintf(labels, sizeof(labels), "%s,state=\"out\"", label);
+    metrics_set("docfleet_queue_depth", labels, (double)stats->queue.out);
+    metrics_set("docfleet_queue_oldest_seconds", label, stats->queue.oldest_s);
+    metrics_set("docfleet_fairness_top_share", label, stats->top_share);
+    metrics_set("docfleet_fairness_jain", label, stats->jain);
+    return task_publish(db_of(ctx), stage, &stats->queue, err);
+}
+
+static void io_tell(void *ctx, int stage, const struct lead_news *news)
+{
+    char label[32];
+
+    (void)ctx;
+    snprintf(label, sizeof(label), "stage=\"%s\"", stage_name(stage));
+    switch (news->note) {
+    case LEAD_SENT:
+        metrics_add("docfleet_dispatched_total", label, (double)news->n);
+        break;
+    case LEAD_TAKEN_BACK:
+        metrics_inc("docfleet_lease_takeovers_total", label);
+        log_warn("lease was over, unit taken back", kv_str("file", news->out->key.file_id),
+                 kv_str("stage", stage_name(stage)), kv_i64("unit", news->out->key.unit),
+                 kv_i64("crashes", news->out->crashes));
+        break;
+    case LEAD_REEMITTED:
+        metrics_inc("docfleet_sweeper_reemits_total", label);
+        log_info("order was not claimed, sent again", kv_str("file", news->out->key.file_id),
+                 kv_str("stage", stage_name(stage)), kv_i64("unit", news->out->key.unit));
+        break;
+    case LEAD_TROUBLE:
+        log_err(LOG_WARN, news->what, news->err);
+        break;
+    }
+}
+
+static void io_notify(void *ctx, int stage, const char *user_id)
+{
+    const struct stage_thread *thread = ctx;
+
+    notify_stage(thread->dispatcher->service.notifier, stage, user_id);
+}
+
+/* Kafka -----------------------------------------------------------------------------------------*/
+
+static int io_partitions(void *ctx, int stage, int *ret_n, struct err *err)
+{
+    const struct stage_thread *thread = ctx;
+
+    return bus_partitions(thread->dispatcher->producer, stage_topic(stage), ret_n, err);
+}
+
+/* One question for all stages. */
+static bool io_broker_alive(void *ctx)
+{
+    struct dispatcher *d = ((struct stage_thread *)ctx)->dispatcher;
+    struct err err = ERR_INIT;
+
+    pthread_mutex_lock(&d->broker_lock);
+    if (d->broker_at == 0 || clock_mono_ms() - d->broker_at >= BROKER_FRESH_MS) {
+        d->broker_alive = bus_producer_ping(d->producer, &err) == 0;
+        d->broker_at = clock_mono_ms();
+    }
+    bool alive = d->broker_alive;
+    pthread_mutex_unlock(&d->broker_lock);
+    return alive;
+}
+
+static int encode(const struct lead_order *order, const char *topic, struct bus_message *message,
+                  char **ret_value, struct err *err)
+{
+    CLEANUP(buf_done) struct buf buf;
+    struct work_order work = {.key = order->key,
+                              .dispatch_seq = order->dispatch_seq,
+                              .cost = order->cost,
+                              .sent_ms = clock_wall_ms()};
+
+    snprintf(work.user_id, sizeof(work.user_id), "%s", order->user_id);
+    buf_init(&buf, EVENT_WORK_MAX);
+    if (event_encode_work(&work, &buf, err) < 0) {
+        return -1;
+    }
+    size_t len = buf.len;
+    *ret_value = buf_steal(&buf);
+    *message =
+        (struct bus_message){.topic = topic,
+                             .key = order->user_id,
+                             .value = *ret_value,
+                             .len = len,
+                             .partition = order->partition,
+                             .traceparent = order->traceparent[0] ? order->traceparent : NULL};
+    return 0;
+}
+
+static int io_send(void *ctx, int stage, const struct lead_order *orders, size_t n, bool *ok,
+                   struct err *err)
+{
+    const struct stage_thread *thread = ctx;
+    struct bus_message messages[DISPATCH_BATCH_MAX];
+    char *values[DISPATCH_BATCH_MAX] = {NULL};
+    int r = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        ok[i] = false;
+    }
+    for (size_t i = 0; r == 0 && i < n; i++) {
+        r = encode(&orders[i], stage_topic(stage), &messages[i], &values[i], err);
+    }
+    if (r == 0) {
+        r = bus_send(thread->dispatcher->producer, messages, n, SEND_TIMEOUT_MS, ok, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        free(values[i]);
+    }
+    return r;
+}
+
+void lead_io_of(struct stage_thread *thread, struct lead_io *ret_io)
+{
+    *ret_io = (struct lead_io){.ctx = thread,
+                               .now_ms = io_now_ms,
+                               .heads_page = io_heads_page,
+                               .heads_asked = io_heads_asked,
+                               .heads_any = io_heads_any,
+                               .dispatch = io_dispatch,
+                               .check_out = io_check_out,
+                               .expire = io_expire,
+                               .expire_dead = io_expire_dead,
+                               .hand_back = io_hand_back,
+                               .workers = io_workers,
+                               .db_uptime = io_db_uptime,
+                               .promote = io_promote,
+                               .strays = io_strays,
+                               .census = io_census,
+                               .publish = io_publish,
+                               .partitions = io_partitions,
+                               .broker_alive = io_broker_alive,
+                               .send = io_send,
+                               .notify = io_notify,
+                               .tell = io_tell};
+}
