@@ -63,19 +63,30 @@ int task_accept_batch(struct db_conn *conn, const struct task_batch *batch,
  * each. *ret_removed counts those that were there. */
 int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
                 int64_t *ret_removed, struct err *err) WARN_UNUSED;
-/* Cancels what is live: generation+1, tasks cancelled, live pipelines and the file cancelled.
- * *ret_n is 0 when the file is not processing. */
+/* Cancels what is live of up to TASK_REMOVE_MAX files: generation+1, tasks cancelled, live
+ * pipelines and the file cancelled. *ret_n counts files; those that are not processing are left. */
+int task_cancel_many(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                     int64_t *ret_n, struct err *err) WARN_UNUSED;
 int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t *ret_n,
                 struct err *err) WARN_UNUSED;
+
+struct task_retried {
+    int64_t units, files;
+    unsigned stages; /* bit 1 << stage: notify it */
+};
 /* Puts the dead units of the file back (of one stage, or all with STAGE_NONE): counters 0,
  * dispatch_seq+1, letters replayed, joins and pipelines live again. *ret_n = units. actor: who did
- * it, for the letter. user_id NULL: any user (operators). */
+ * it, for the letter. user_id NULL: any user (operators). Goes to the interactive lane. */
 int task_retry(struct db *db, const char *user_id, const char *file_id, int stage,
                const char *actor, int64_t *ret_n, struct err *err) WARN_UNUSED;
-/* The same for chosen units of one stage ('{0,7}', an int[]), for operators; also for the cleaning
- * of a removed file. */
-int task_retry_units(struct db *db, const char *file_id, int stage, const char *units,
-                     const char *actor, int64_t *ret_n, struct err *err) WARN_UNUSED;
+/* The same for up to TASK_REMOVE_MAX files in one transaction, into a lane of states.h. */
+int task_retry_many(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                    int stage, const char *actor, int lane, struct task_retried *ret_done,
+                    struct err *err) WARN_UNUSED;
+/* The same for up to TASK_REMOVE_MAX chosen units, for operators, into the lane of replayed dead
+ * letters; also for the cleaning of a removed file. */
+int task_retry_units(struct db *db, const struct task_key *keys, size_t n, const char *actor,
+                     struct task_retried *ret_done, struct err *err) WARN_UNUSED;
 /* A new generation from a stage on (STAGE_TEXT, OCR, AI, PREVIEW or THUMBNAIL): live tasks are
  * cancelled; pipelines that do not depend on the stage keep their end state. *ret_n is 0 when the
  * file is not there. */

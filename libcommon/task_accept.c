@@ -23,8 +23,10 @@ static const char accept_sql[] =
     "   SELECT id, user_id, dataset_id, batch_id, name, bytes, etag, 1 FROM f),"
     " fv AS (INSERT INTO file_version (file_id, version, object_key, bytes, sha256, mime, kind,"
     "     etag) SELECT id, 1, key, bytes, sha256, mime, kind, etag FROM f),"
-    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, traceparent)"
-    "   SELECT user_id, id, s, 0, 1, $6 FROM f, unnest(f.stages) AS s),"
+    /* An estimate by size; the stage tells the true cost when it is done. */
+    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, cost, traceparent)"
+    "   SELECT user_id, id, s, 0, 1, least(100, greatest(1, bytes / 1048576))::int, $6"
+    "   FROM f, unnest(f.stages) AS s),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body)"
     "   SELECT user_id, id, 'file_created', jsonb_build_object('datasetId', dataset_id,"
     "     'batchId', batch_id, 'state', 'processing', 'name', name) FROM f),"
@@ -81,10 +83,12 @@ int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, stru
 
 /* Removal ---------------------------------------------------------------------------------------*/
 
-static const char remove_lock_sql[] =
+/* Of many files, what may still change: live tasks, and dead ones, which a retry may wake. So two
+ * that change the same file take turns here, before either has looked. */
+static const char many_lock_sql[] =
     "SELECT 1 FROM task t JOIN file f USING (file_id) WHERE f.file_id = ANY ($1::uuid[])"
-    " AND f.user_id = $2::uuid AND t.state < 4 ORDER BY t.file_id, t.stage, t.unit, t.generation"
-    " FOR UPDATE OF t";
+    " AND ($2::uuid IS NULL OR f.user_id = $2::uuid) AND t.state NOT IN (4, 6)"
+    " ORDER BY t.file_id, t.stage, t.unit, t.generation FOR UPDATE OF t";
 
 static const char remove_sql[] =
     "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = ANY ($1::uuid[])"
@@ -139,23 +143,31 @@ static int locked_update(struct db *db, const char *lock_sql, int n_lock, const 
     return 0;
 }
 
-int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
-                int64_t *ret_removed, struct err *err)
+/* The same, of up to TASK_REMOVE_MAX valid ids. */
+static int checked_ids(const char *const *file_ids, size_t n, char **ret_text, struct err *err)
 {
     if (n > TASK_REMOVE_MAX) {
-        return err_set(err, ERR_FATAL, "internal", "too many files in one removal");
+        return err_set(err, ERR_FATAL, "internal", "too many files in one transaction");
     }
     for (size_t i = 0; i < n; i++) {
         if (!uuid_valid(file_ids[i])) {
             return err_set(err, ERR_PERMANENT, "invalid_id", "not a file id");
         }
     }
-    CLEANUP(free_cleanup) char *ids = uuid_array(file_ids, n);
-    if (!ids) {
-        return err_nomem(err);
+    *ret_text = uuid_array(file_ids, n);
+    return *ret_text ? 0 : err_nomem(err);
+}
+
+int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                int64_t *ret_removed, struct err *err)
+{
+    CLEANUP(free_cleanup) char *ids = NULL;
+
+    if (checked_ids(file_ids, n, &ids, err) < 0) {
+        return -1;
     }
     const char *params[] = {ids, user_id};
-    return locked_update(db, remove_lock_sql, 2, remove_sql, 2, params, ret_removed, err);
+    return locked_update(db, many_lock_sql, 2, remove_sql, 2, params, ret_removed, err);
 }
 
 /* Cancel ----------------------------------------------------------------------------------------*/
@@ -166,8 +178,8 @@ static const char one_lock_sql[] =
     " ORDER BY t.stage, t.unit, t.generation FOR UPDATE OF t";
 
 static const char cancel_sql[] =
-    "WITH old AS (SELECT file_id, generation FROM file WHERE file_id = $1::uuid"
-    "    AND user_id = $2::uuid AND state = 1 FOR UPDATE),"
+    "WITH old AS (SELECT file_id, generation FROM file WHERE file_id = ANY ($1::uuid[])"
+    "    AND user_id = $2::uuid AND state = 1 ORDER BY file_id FOR UPDATE),"
     " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM old"
     "    WHERE task.file_id = old.file_id AND task.state < 4),"
     " f AS (UPDATE file SET generation = file.generation + 1, updated_at = now(),"
@@ -178,38 +190,54 @@ static const char cancel_sql[] =
     "            ELSE 4 END"
     "    FROM old WHERE file.file_id = old.file_id RETURNING file.*),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
-    "    SELECT dataset_id, batch_id, 1, state, 1 FROM f),"
+    "    SELECT dataset_id, batch_id, 1, state, count(*) FROM f GROUP BY 1, 2, 4),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
     "    'state', (ARRAY['done','failed','cancelled'])[state - 1], 'action', 'cancel') FROM f)"
     " SELECT count(*) FROM f";
 
+int task_cancel_many(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                     int64_t *ret_n, struct err *err)
+{
+    CLEANUP(free_cleanup) char *ids = NULL;
+
+    if (checked_ids(file_ids, n, &ids, err) < 0) {
+        return -1;
+    }
+    const char *params[] = {ids, user_id};
+    return locked_update(db, many_lock_sql, 2, cancel_sql, 2, params, ret_n, err);
+}
+
 int task_cancel(struct db *db, const char *user_id, const char *file_id, int64_t *ret_n,
                 struct err *err)
 {
-    const char *params[] = {file_id, user_id};
-
-    return locked_update(db, one_lock_sql, 2, cancel_sql, 2, params, ret_n, err);
+    return task_cancel_many(db, user_id, &file_id, 1, ret_n, err);
 }
 
 /* Retry -----------------------------------------------------------------------------------------*/
 
+/* $1 files $2 user, null: any $3 stage, 0: all $4 actor $5 [[file, stage, unit, generation], ...],
+ * null: every dead unit $6 lane. */
 static const char retry_sql[] =
-    "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = $1::uuid"
+    "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = ANY ($1::uuid[])"
     "    AND ($2::uuid IS NULL OR user_id = $2::uuid)"
     /* Of a removed file only the cleaning goes again, and only for operators. */
-    "    AND (state < 6 OR (state = 6 AND $2::uuid IS NULL AND $3::smallint = 6))),"
+    "    AND (state < 6 OR (state = 6 AND $2::uuid IS NULL)) ORDER BY file_id FOR UPDATE),"
+    " k AS (SELECT (x->>0)::uuid AS file_id, (x->>1)::smallint AS stage, (x->>2)::int AS unit,"
+    "    (x->>3)::int AS generation FROM jsonb_array_elements($5::jsonb) AS x),"
     " t AS (UPDATE task SET state = 0, q = 0, attempts = 0, failures = 0, refunds = 0,"
     "    outage_retries = 0, dispatch_seq = dispatch_seq + 1, lease_until = NULL,"
-    "    not_before = NULL, created_at = now(), updated_at = now() FROM old"
+    "    not_before = NULL, lane = $6::smallint, created_at = now(), updated_at = now() FROM old"
     "    WHERE task.file_id = old.file_id AND task.generation = old.generation"
-    "    AND task.state = 5 AND ($3::smallint = 0 OR task.stage = $3::smallint)"
-    "    AND ($5::int[] IS NULL OR task.unit = ANY ($5::int[]))"
+    "    AND task.state = 5 AND (old.state < 6) <> (task.stage = 6)"
+    "    AND ($3::smallint = 0 OR task.stage = $3::smallint)"
+    "    AND ($5::jsonb IS NULL OR (task.file_id, task.stage, task.unit, task.generation) IN"
+    "      (SELECT file_id, stage, unit, generation FROM k))"
     "    RETURNING task.file_id, task.user_id, task.stage, task.unit, task.generation),"
-    " s AS (SELECT t.stage, t.generation, count(*) AS n FROM t JOIN stage_join j USING (file_id,"
-    "    stage, generation) WHERE t.unit BETWEEN 1 AND j.total GROUP BY 1, 2),"
+    " s AS (SELECT t.file_id, t.stage, t.generation, count(*) AS n FROM t JOIN stage_join j USING"
+    "    (file_id, stage, generation) WHERE t.unit BETWEEN 1 AND j.total GROUP BY 1, 2, 3),"
     " j AS (UPDATE stage_join SET left_ = left_ + s.n, failed = failed - s.n FROM s"
-    "    WHERE stage_join.file_id = $1::uuid AND stage_join.stage = s.stage"
+    "    WHERE stage_join.file_id = s.file_id AND stage_join.stage = s.stage"
     "    AND stage_join.generation = s.generation),"
     " dl AS (UPDATE dead_letter d SET state = 'replayed', actor = $4, closed_at = now() FROM t"
     "    WHERE d.file_id = t.file_id AND d.stage = t.stage AND d.unit = t.unit"
@@ -229,28 +257,78 @@ static const char retry_sql[] =
     "      AND file.state < 6"
     "    RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, old.state AS was),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
-    "    SELECT dataset_id, batch_id, was, 1, 1 FROM f WHERE was <> 1),"
+    "    SELECT dataset_id, batch_id, was, 1, count(*) FROM f WHERE was <> 1 GROUP BY 1, 2, 3),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
     "    'state', 'processing', 'action', 'retry') FROM f)"
-    " SELECT count(*) FROM t";
+    " SELECT count(*), count(DISTINCT file_id), coalesce(sum(DISTINCT 1 << stage), 0) FROM t";
+
+static int retry_ids(struct db *db, const char *ids, const char *user_id, int stage,
+                     const char *keys, const char *actor, int lane, struct task_retried *ret_done,
+                     struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct db_num n_stage, n_lane;
+    const char *params[] = {ids,   user_id, db_num(&n_stage, stage),
+                            actor, keys,    db_num(&n_lane, lane)};
+
+    if (db_acquire(db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        db_query(conn, many_lock_sql, 2, params, NULL, err) < 0 ||
+        db_query(conn, retry_sql, 6, params, &res, err) < 0 || db_commit(conn, err) < 0) {
+        return -1;
+    }
+    *ret_done = (struct task_retried){.units = db_i64(res, 0, 0),
+                                      .files = db_i64(res, 0, 1),
+                                      .stages = (unsigned)db_i64(res, 0, 2)};
+    return 0;
+}
 
 int task_retry(struct db *db, const char *user_id, const char *file_id, int stage,
                const char *actor, int64_t *ret_n, struct err *err)
 {
-    struct db_num num;
-    const char *params[] = {file_id, user_id, db_num(&num, stage), actor, NULL};
+    struct task_retried done;
 
-    return locked_update(db, one_lock_sql, 2, retry_sql, 5, params, ret_n, err);
+    if (task_retry_many(db, user_id, &file_id, 1, stage, actor, LANE_FIRST, &done, err) < 0) {
+        return -1;
+    }
+    *ret_n = done.units;
+    return 0;
 }
 
-int task_retry_units(struct db *db, const char *file_id, int stage, const char *units,
-                     const char *actor, int64_t *ret_n, struct err *err)
+int task_retry_many(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
+                    int stage, const char *actor, int lane, struct task_retried *ret_done,
+                    struct err *err)
 {
-    struct db_num num;
-    const char *params[] = {file_id, NULL, db_num(&num, stage), actor, units};
+    CLEANUP(free_cleanup) char *ids = NULL;
 
-    return locked_update(db, one_lock_sql, 2, retry_sql, 5, params, ret_n, err);
+    if (checked_ids(file_ids, n, &ids, err) < 0) {
+        return -1;
+    }
+    return retry_ids(db, ids, user_id, stage, NULL, actor, lane, ret_done, err);
+}
+
+int task_retry_units(struct db *db, const struct task_key *keys, size_t n, const char *actor,
+                     struct task_retried *ret_done, struct err *err)
+{
+    CLEANUP(json_cleanup) json_t *list = json_array();
+    CLEANUP(free_cleanup) char *ids = NULL;
+    CLEANUP(free_cleanup) char *text = NULL;
+    const char *files[TASK_REMOVE_MAX];
+
+    for (size_t i = 0; i < n && i < TASK_REMOVE_MAX; i++) {
+        files[i] = keys[i].file_id;
+        json_array_append_new(list, json_pack("[s, i, i, i]", keys[i].file_id, keys[i].stage,
+                                              keys[i].unit, keys[i].generation));
+    }
+    text = json_dumps(list, JSON_COMPACT);
+    if (!text || (n <= TASK_REMOVE_MAX && json_array_size(list) != n)) {
+        return err_nomem(err);
+    }
+    if (checked_ids(files, n, &ids, err) < 0) {
+        return -1;
+    }
+    return retry_ids(db, ids, NULL, STAGE_NONE, text, actor, LANE_REPLAY, ret_done, err);
 }
 
 /* Re-run ----------------------------------------------------------------------------------------*/

@@ -61,3 +61,6 @@ ALTER TABLE dead_letter
     ADD COLUMN trace text,
     ADD COLUMN replay_of uuid;              -- the letter of the same unit before this one
 CREATE INDEX dead_letter_user ON dead_letter (user_id, id);
+
+-- Units that may be out at once, as the stage's leader last reckoned.
+ALTER TABLE queue_state ADD COLUMN credit int;

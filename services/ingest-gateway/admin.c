@@ -3,7 +3,7 @@
  * What operators may do: make accounts, look at the stages, look at dead letters and send them
  * back. These statements see all accounts; every change leaves a line in `audit`.
  */
-#include "libcommon/deadletter.h"
+#include "services/ingest-gateway/admin.h"
 #include "libcommon/states.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
@@ -11,13 +11,14 @@
 #include "services/ingest-gateway/sql.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char audit_sql[] = "INSERT INTO audit (user_id, actor, action, target, detail)"
                                 " VALUES ($1::uuid, $2, $3, $4, $5::jsonb)";
 
-static int audit(struct request *req, const char *action, const char *target, const json_t *detail,
-                 struct err *err)
+int admin_audit(struct request *req, const char *action, const char *target, const json_t *detail,
+                struct err *err)
 {
     CLEANUP(free_cleanup) char *text = detail ? json_dumps(detail, JSON_COMPACT) : strdup("{}");
     const char *params[] = {req->who.user_id, req->who.name, action, target, text};
@@ -59,7 +60,7 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
                    ? err_set(err, ERR_PERMANENT, "name_taken", "there is an account of that name")
                    : -1;
     }
-    if (audit(req, "user.create", id, NULL, err) < 0) {
+    if (admin_audit(req, "user.create", id, NULL, err) < 0) {
         return -1;
     }
     return reply_take_json(
@@ -68,181 +69,217 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
         err);
 }
 
+/* What the leader tells of a stage is shown only while it is fresh. */
 static const char stages_sql[] =
     "SELECT s.stage, coalesce(b.n, 0), extract(epoch FROM now() - b.oldest_at)::bigint,"
-    "   coalesce(c.paused, false), w.n, w.slots, w.busy,"
+    "   coalesce(c.paused, false), w.n, w.slots, w.busy, w.open,"
     "   (SELECT count(*) FROM dead_letter d WHERE d.stage = s.stage AND d.state = 'open'),"
     "   " SQL_TIME(
-        "b.updated_at") " FROM generate_series(1, 6) AS s(stage)"
+        "b.updated_at") ", q.waiting, q.out, q.users, q.rate, q.credit"
+                        " FROM generate_series(1, 6) AS s(stage)"
                         " LEFT JOIN backlog b ON b.stage = s.stage"
                         " LEFT JOIN stage_control c ON c.stage = s.stage"
+                        " LEFT JOIN queue_state q ON q.stage = s.stage AND q.updated_at > now() - "
+                        "interval '10 seconds'"
                         " LEFT JOIN LATERAL (SELECT count(*) AS n, coalesce(sum(slots), 0) AS "
                         "slots,"
-                        "   coalesce(sum(busy), 0) AS busy FROM worker WHERE worker.stage = s.stage"
-                        "   AND seen > now() - interval '10 seconds') w ON true ORDER BY s.stage";
+                        "   coalesce(sum(busy), 0) AS busy, count(*) FILTER (WHERE open) AS open "
+                        "FROM worker"
+                        "   WHERE worker.stage = s.stage AND seen > now() - interval '10 seconds') "
+                        "w ON true"
+                        " WHERE $1::smallint IS NULL OR s.stage = $1::smallint ORDER BY s.stage";
+
+static json_t *int_or_null(const PGresult *res, int row, int col)
+{
+    return db_str(res, row, col) ? json_integer(db_i64(res, row, col)) : json_null();
+}
+
+static json_t *real_or_null(const PGresult *res, int row, int col)
+{
+    const char *text = db_str(res, row, col);
+
+    return text ? json_real(strtod(text, NULL)) : json_null();
+}
+
+static json_t *stage_json(const PGresult *res, int i)
+{
+    return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:{s:I, s:I, s:I, s:I}, s:I,"
+                     " s:o}",
+                     "stage", stage_name((int)db_i64(res, i, 0)), "depth",
+                     (json_int_t)db_i64(res, i, 1), "waiting", int_or_null(res, i, 10), "out",
+                     int_or_null(res, i, 11), "users", int_or_null(res, i, 12), "ratePerSecond",
+                     real_or_null(res, i, 13), "credit", int_or_null(res, i, 14), "oldestSeconds",
+                     int_or_null(res, i, 2), "paused", (int)db_bool(res, i, 3), "workers", "live",
+                     (json_int_t)db_i64(res, i, 4), "slots", (json_int_t)db_i64(res, i, 5), "busy",
+                     (json_int_t)db_i64(res, i, 6), "breakersOpen", (json_int_t)db_i64(res, i, 7),
+                     "deadLetters", (json_int_t)db_i64(res, i, 8), "countedAt",
+                     sql_json_str(res, i, 9));
+}
 
 int stage_list(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {NULL};
 
-    if (db_run(req->gw->db, stages_sql, 0, NULL, &res, err) < 0) {
+    if (db_run(req->gw->db, stages_sql, 1, params, &res, err) < 0) {
         return -1;
     }
     json_t *items = json_array();
     for (int i = 0; i < PQntuples(res); i++) {
-        json_array_append_new(
-            items, json_pack("{s:s, s:I, s:o, s:b, s:{s:I, s:I, s:I}, s:I, s:o}", "stage",
-                             stage_name((int)db_i64(res, i, 0)), "depth",
-                             (json_int_t)db_i64(res, i, 1), "oldestSeconds",
-                             db_str(res, i, 2) ? json_integer(db_i64(res, i, 2)) : json_null(),
-                             "paused", (int)db_bool(res, i, 3), "workers", "live",
-                             (json_int_t)db_i64(res, i, 4), "slots", (json_int_t)db_i64(res, i, 5),
-                             "busy", (json_int_t)db_i64(res, i, 6), "deadLetters",
-                             (json_int_t)db_i64(res, i, 7), "countedAt", sql_json_str(res, i, 8)));
+        json_array_append_new(items, stage_json(res, i));
     }
     return list_reply(reply, items, NULL, err);
 }
 
-static int set_filter(struct request *req, struct deadletter_filter *f, const char *name,
-                      const char *value, struct err *err)
-{
-    if (!value) {
-        return 0;
-    }
-    if (strcmp(name, "stage") == 0) {
-        f->stage = (int)stage_parse(value);
-        return f->stage == STAGE_NONE ? request_invalid(req, "/filter/stage", "no such stage", err)
-                                      : 0;
-    }
-    if (strcmp(name, "reason") == 0) {
-        f->reason = value;
-        return 0;
-    }
-    if (!uuid_text_valid(value)) {
-        return request_invalid(req, "/filter", "an id is not one", err);
-    }
-    if (strcmp(name, "userId") == 0) {
-        f->user_id = value;
-    } else if (strcmp(name, "fileId") == 0) {
-        f->file_id = value;
-    } else {
-        f->id = value;
-    }
-    return 0;
-}
-
-static const char *const filter_names[] = {"stage", "reason", "userId", "fileId", "id"};
-
-static json_t *letter_json(const struct deadletter *d)
-{
-    json_t *child = d->child ? json_loads(d->child, JSON_DECODE_ANY, NULL) : NULL;
-
-    return json_pack("{s:s?,s:s?,s:s?,s:s?,s:I,s:I,s:s?,s:s?,s:I,s:I,s:I,s:s?,s:s?,s:s?,s:o,s:s,"
-                     "s:b}",
-                     "id", d->id, "fileId", d->file_id, "userId", d->user_id, "stage",
-                     stage_name(d->stage), "unit", (json_int_t)d->unit, "generation",
-                     (json_int_t)d->generation, "reason", d->reason, "class", d->class, "attempts",
-                     (json_int_t)d->attempts, "failures", (json_int_t)d->failures, "crashes",
-                     (json_int_t)d->crashes, "lastError", d->last_error, "firstAt", d->first_at,
-                     "lastAt", d->last_at, "child", child ? child : json_null(), "state", "open",
-                     "replayable", (int)d->replayable);
-}
-
-int dead_letter_list(struct request *req, struct reply *reply, struct err *err)
+static int set_paused(struct request *req, bool paused, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct deadletter_filter f = {0};
-    struct list_page page;
-    char *next = NULL;
+    enum stage_id stage = stage_parse(req->params[0]);
+    struct db_num num;
+    const char *params[] = {db_num(&num, (int)stage), paused ? "t" : "f"};
 
-    if (list_page_read(req, "letters", &page, err) < 0) {
+    if (stage == STAGE_NONE) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such stage");
+    }
+    if (db_run(req->gw->db,
+               "INSERT INTO stage_control (stage, paused) VALUES ($1::smallint, $2::boolean)"
+               " ON CONFLICT (stage) DO UPDATE SET paused = excluded.paused",
+               2, params, NULL, err) < 0 ||
+        admin_audit(req, paused ? "stage.pause" : "stage.resume", req->params[0], NULL, err) < 0 ||
+        db_run(req->gw->db, stages_sql, 1, params, &res, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < ARRAY_LEN(filter_names); i++) {
-        if (set_filter(req, &f, filter_names[i], uri_arg(&req->uri, filter_names[i]), err) < 0) {
-            return -1;
+    return reply_take_json(reply, 200, stage_json(res, 0), err);
+}
+
+int stage_pause(struct request *req, struct reply *reply, struct err *err)
+{
+    return set_paused(req, true, reply, err);
+}
+
+int stage_resume(struct request *req, struct reply *reply, struct err *err)
+{
+    return set_paused(req, false, reply, err);
+}
+
+/* Users -----------------------------------------------------------------------------------------*/
+
+static const char users_sql[] = "SELECT user_id, name, role, weight, " SQL_TIME(
+    "created_at") ", disabled_at IS NOT NULL"
+                  " FROM account WHERE ($1::uuid IS NULL OR user_id > $1::uuid)"
+                  "   AND ($3::uuid IS NULL OR user_id = $3::uuid) ORDER BY user_id LIMIT $2::int";
+
+/* Files of a user by their datasets (there is no index by user), work by its own. */
+static const char usage_sql[] =
+    "SELECT u.user_id, coalesce(f.files, 0), coalesce(f.bytes, 0), coalesce(f.live, 0),"
+    "   coalesce(d.datasets, 0), coalesce(l.letters, 0)"
+    " FROM unnest($1::uuid[]) AS u(user_id)"
+    " LEFT JOIN LATERAL (SELECT count(*) AS datasets FROM dataset"
+    "   WHERE dataset.user_id = u.user_id AND deleted_at IS NULL) d ON true"
+    " LEFT JOIN LATERAL (SELECT count(*) AS files, sum(bytes) AS bytes,"
+    "   count(*) FILTER (WHERE f.state < 2) AS live FROM dataset JOIN file f USING (dataset_id)"
+    "   WHERE dataset.user_id = u.user_id AND f.state < 6) f ON true"
+    " LEFT JOIN LATERAL (SELECT count(*) AS letters FROM dead_letter"
+    "   WHERE dead_letter.user_id = u.user_id AND dead_letter.state = 'open') l ON true";
+
+static json_t *user_json(const PGresult *res, int i)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:n}", "id", sql_json_str(res, i, 0), "name",
+                     sql_json_str(res, i, 1), "role", sql_json_str(res, i, 2), "weight",
+                     real_or_null(res, i, 3), "createdAt", sql_json_str(res, i, 4), "disabled",
+                     (int)db_bool(res, i, 5), "usage");
+}
+
+/* Never fails: what takes longer than a second stays null. */
+static void add_usage(struct request *req, const PGresult *users, int n, json_t *items)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    CLEANUP(buf_done) struct buf ids;
+    struct err ignored = ERR_INIT;
+
+    buf_init(&ids, 16384);
+    for (int i = 0; i < n; i++) {
+        if (buf_printf(&ids, &ignored, "%c%s", i ? ',' : '{', PQgetvalue(users, i, 0)) < 0) {
+            return;
         }
     }
-    if (deadletter_list(req->gw->db, &f, page.has_cursor ? page.cursor.id : NULL, page.limit + 1,
-                        &res, err) < 0) {
+    if (n == 0 || buf_puts(&ids, "}", &ignored) < 0) {
+        return;
+    }
+    const char *params[] = {ids.data};
+    if (db_run(req->gw->search_db, usage_sql, 1, params, &res, &ignored) < 0) {
+        return;
+    }
+    for (int i = 0; i < PQntuples(res) && i < n; i++) {
+        json_object_set_new(
+            json_array_get(items, (size_t)i), "usage",
+            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "files", (json_int_t)db_i64(res, i, 1),
+                      "bytes", (json_int_t)db_i64(res, i, 2), "inWork",
+                      (json_int_t)db_i64(res, i, 3), "inWorkMax", (json_int_t)PENDING_FILES_MAX,
+                      "datasets", (json_int_t)db_i64(res, i, 4), "deadLetters",
+                      (json_int_t)db_i64(res, i, 5)));
+    }
+}
+
+int user_list(struct request *req, struct reply *reply, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct list_page page;
+    struct db_num limit;
+    char *next = NULL;
+
+    if (list_page_read(req, "users", &page, err) < 0) {
         return -1;
     }
-    json_t *items = json_array();
-    for (int i = 0; i < PQntuples(res) && i < page.limit; i++) {
-        struct deadletter letter = deadletter_at(res, i);
-        json_array_append_new(items, letter_json(&letter));
+    const char *params[] = {page.has_cursor ? page.cursor.id : NULL, db_num(&limit, page.limit + 1),
+                            NULL};
+    if (db_run(req->gw->db, users_sql, 3, params, &res, err) < 0) {
+        return -1;
     }
+    int n = PQntuples(res) < page.limit ? PQntuples(res) : (int)page.limit;
+    json_t *items = json_array();
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(items, user_json(res, i));
+    }
+    add_usage(req, res, n, items);
     if (PQntuples(res) > page.limit) {
-        next = cursor_encode("letters", deadletter_at(res, (int)page.limit - 1).id, "");
+        next = cursor_encode("users", PQgetvalue(res, n - 1, 0), "");
     }
     return list_reply(reply, items, next, err);
 }
 
-/* {filter:{...}, dryRun}; a filter has to be there, so that nobody replays all by mistake. */
-static int read_filter(struct request *req, const json_t *body,
-                       struct deadletter_filter *ret_filter, bool *ret_dry, struct err *err)
-{
-    json_t *filter = json_object_get(body, "filter");
-    const char *key;
-    json_t *value;
-
-    if (!json_is_object(filter)) {
-        return request_invalid(req, "/filter", "a filter is needed; {} means all", err);
-    }
-    json_object_foreach(filter, key, value)
-    {
-        size_t i = 0;
-        while (i < ARRAY_LEN(filter_names) && strcmp(filter_names[i], key) != 0) {
-            i++;
-        }
-        if (i == ARRAY_LEN(filter_names) || !json_is_string(value)) {
-            return request_invalid(req, "/filter", "unknown member", err);
-        }
-        if (set_filter(req, ret_filter, key, json_string_value(value), err) < 0) {
-            return -1;
-        }
-    }
-    return jget_opt_bool(body, "dryRun", false, ret_dry, err);
-}
-
-static int reply_count(struct reply *reply, const char *verb, const struct deadletter_count *count,
-                       bool dry, struct err *err)
-{
-    return reply_take_json(
-        reply, 202,
-        json_pack("{s:I, s:I, s:I, s:b, s:b}", "matched", (json_int_t)count->matched, "replayable",
-                  (json_int_t)count->replayable, verb, (json_int_t)count->changed, "more",
-                  (int)count->more, "dryRun", (int)dry),
-        err);
-}
-
-int dead_letter_replay(struct request *req, struct reply *reply, struct err *err)
+/* {weight}: the dispatcher takes it up within seconds. */
+int user_patch(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
-    struct deadletter_filter f = {0};
-    struct deadletter_count count;
-    bool dry = false;
+    CLEANUP(db_result_cleanup) PGresult *changed = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    char weight[32];
 
-    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0 ||
-        deadletter_replay(req->gw->db, req->gw->notifier, &f, req->who.name, dry, &count, err) <
-            0 ||
-        (!dry && audit(req, "dead_letter.replay", NULL, body, err) < 0)) {
+    if (request_json(req, false, &body, err) < 0) {
         return -1;
     }
-    return reply_count(reply, "replayed", &count, dry, err);
-}
-
-int dead_letter_discard(struct request *req, struct reply *reply, struct err *err)
-{
-    CLEANUP(json_cleanup) json_t *body = NULL;
-    struct deadletter_filter f = {0};
-    struct deadletter_count count;
-    bool dry = false;
-
-    if (request_json(req, false, &body, err) < 0 || read_filter(req, body, &f, &dry, err) < 0 ||
-        deadletter_discard(req->gw->db, &f, req->who.name, dry, &count, err) < 0 ||
-        (!dry && audit(req, "dead_letter.discard", NULL, body, err) < 0)) {
+    const json_t *w = json_object_get(body, "weight");
+    double value = json_is_number(w) ? json_number_value(w) : 0.0;
+    if (!(value >= 0.001 && value <= 1000)) {
+        return request_invalid(req, "/weight", "a weight is from 0.001 to 1000", err);
+    }
+    snprintf(weight, sizeof(weight), "%g", value);
+    const char *set[] = {req->params[0], weight};
+    if (db_run(req->gw->db,
+               "UPDATE account SET weight = $2::real WHERE user_id = $1::uuid RETURNING 1", 2, set,
+               &changed, err) < 0) {
         return -1;
     }
-    return reply_count(reply, "discarded", &count, dry, err);
+    if (PQntuples(changed) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such user");
+    }
+    const char *one[] = {NULL, "1", req->params[0]};
+    if (admin_audit(req, "user.weight", req->params[0], body, err) < 0 ||
+        db_run(req->gw->db, users_sql, 3, one, &res, err) < 0) {
+        return -1;
+    }
+    CLEANUP(json_cleanup) json_t *items = json_pack("[o]", user_json(res, 0));
+    add_usage(req, res, 1, items);
+    return reply_take_json(reply, 200, json_incref(json_array_get(items, 0)), err);
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define REMOVE_IDS_MAX 1000U
-#define RETRY_MAX "1000"
+#define RETRY_MAX 10000
 #define REMOVE_TIME_MS 25000U
 
 static int not_found(struct err *err)
@@ -122,23 +122,26 @@ int file_delete(struct request *req, struct reply *reply, struct err *err)
                                           json_pack("{s:I}", "removed", (json_int_t)removed), err);
 }
 
-/* Up to 500 ids of the dataset that the filter means. */
+/* Up to 500 ids of the dataset that the filter means; after: the last one of those before, or "".
+ */
 static int select_ids(struct request *req, const char *dataset_id, const struct file_filter *filter,
-                      const char *more, const char *limit, PGresult **ret_res, struct err *err)
+                      const char *more, const char *after, PGresult **ret_res, struct err *err)
 {
     CLEANUP(query_done) struct query query;
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
 
     query_init(&query);
-    if (query_param(&query, dataset_id) < 0 || query_param(&query, req->who.user_id) < 0) {
+    if (query_param(&query, dataset_id) < 0 || query_param(&query, req->who.user_id) < 0 ||
+        query_param(&query, after[0] ? after : NULL) < 0) {
         return err_nomem(err);
     }
     if (buf_printf(&query.sql, err,
                    "SELECT f.file_id FROM file f WHERE f.dataset_id = $1::uuid"
-                   " AND f.user_id = $2::uuid AND f.state < 6%s",
+                   " AND f.user_id = $2::uuid AND f.state < 6"
+                   " AND ($3::uuid IS NULL OR f.file_id > $3::uuid)%s",
                    more) < 0 ||
         file_filter_sql(filter, &query, err) < 0 ||
-        buf_printf(&query.sql, err, " ORDER BY f.file_id LIMIT %s", limit) < 0 ||
+        buf_puts(&query.sql, " ORDER BY f.file_id LIMIT 500", err) < 0 ||
         db_acquire(req->gw->db, &conn, err) < 0) {
         return -1;
     }
@@ -158,7 +161,7 @@ static int remove_matching(struct request *req, const char *dataset_id,
         CLEANUP(db_result_cleanup) PGresult *res = NULL;
         const char *ids[TASK_REMOVE_MAX];
         int64_t some = 0;
-        if (select_ids(req, dataset_id, filter, "", "500", &res, err) < 0) {
+        if (select_ids(req, dataset_id, filter, "", "", &res, err) < 0) {
             return -1;
         }
         int n = PQntuples(res);
@@ -269,14 +272,48 @@ int files_remove(struct request *req, struct reply *reply, struct err *err)
         err);
 }
 
-/* At most 1,000 files a call; `more` tells the client to call again. */
+static const char failed_only[] =
+    " AND (f.main_state = 3 OR f.preview_state = 3 OR f.thumb_state = 3)";
+
+/* One transaction of up to 500 files, into the bulk lane. *ret_n: how many were looked at. */
+static int retry_some(struct request *req, const struct file_filter *filter, char *after,
+                      struct task_retried *total, int *ret_n, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *ids[TASK_REMOVE_MAX];
+    struct task_retried done = {0};
+
+    if (select_ids(req, req->params[0], filter, failed_only, after, &res, err) < 0) {
+        return -1;
+    }
+    int n = PQntuples(res);
+    for (int i = 0; i < n; i++) {
+        ids[i] = PQgetvalue(res, i, 0);
+    }
+    if (n > 0 && task_retry_many(req->gw->db, req->who.user_id, ids, (size_t)n, STAGE_NONE,
+                                 req->who.name, LANE_BULK, &done, err) < 0) {
+        return -1;
+    }
+    if (n > 0) {
+        memcpy(after, ids[n - 1], UUID_TEXT);
+    }
+    total->files += done.files;
+    total->units += done.units;
+    total->stages |= done.stages;
+    *ret_n = n;
+    return 0;
+}
+
+/* Up to 10,000 files a call, in transactions of 500; `more` tells the client to call again. */
 int files_retry(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct file_filter filter = {0};
-    int64_t units = 0;
-    int64_t files = 0;
+    struct task_retried total = {0};
+    uint64_t until = clock_mono_ms() + REMOVE_TIME_MS;
+    char after[UUID_TEXT] = "";
+    int looked = 0;
+    int n = TASK_REMOVE_MAX;
 
     if (request_json(req, true, &body, err) < 0 || require_dataset(req, err) < 0) {
         return -1;
@@ -285,24 +322,15 @@ int files_retry(struct request *req, struct reply *reply, struct err *err)
     if (by && file_filter_parse(req, by, &filter, err) < 0) {
         return -1;
     }
-    if (select_ids(req, req->params[0], &filter,
-                   " AND (f.main_state = 3 OR f.preview_state = 3 OR f.thumb_state = 3)", RETRY_MAX,
-                   &res, err) < 0) {
-        return -1;
-    }
-    for (int i = 0; i < PQntuples(res); i++) {
-        int64_t n = 0;
-        if (task_retry(req->gw->db, req->who.user_id, db_str(res, i, 0), STAGE_NONE, req->who.name,
-                       &n, err) < 0) {
+    while (n == TASK_REMOVE_MAX && looked < RETRY_MAX && clock_mono_ms() < until) {
+        if (retry_some(req, &filter, after, &total, &n, err) < 0) {
             return -1;
         }
-        units += n;
-        files += n > 0;
+        looked += n;
     }
     wake_stages(req);
     return reply_take_json(reply, 202,
-                           json_pack("{s:I, s:I, s:b}", "retried", (json_int_t)files, "units",
-                                     (json_int_t)units, "more",
-                                     (int)(files > 0 && PQntuples(res) == 1000)),
+                           json_pack("{s:I, s:I, s:b}", "retried", (json_int_t)total.files, "units",
+                                     (json_int_t)total.units, "more", (int)(n == TASK_REMOVE_MAX)),
                            err);
 }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/file_json.h"
 
+#include "libcommon/reason.h"
 #include "libcommon/states.h"
+#include "services/ingest-gateway/position.h"
 
 #include <string.h>
 
@@ -110,8 +112,10 @@ static json_t *error_json(const json_t *errors, const char *pipeline)
     if (!json_is_object(e)) {
         return json_null();
     }
-    return json_pack("{s:O?, s:O?, s:s?, s:b, s:s?, s:O?}", "code", json_object_get(e, "code"),
-                     "detail", json_object_get(e, "detail"), "class", class, "retryable",
+    const struct reason *why = reason_find(json_string_value(json_object_get(e, "code")));
+    return json_pack("{s:O?, s:O?, s:s, s:s, s:s?, s:b, s:s?, s:O?}", "code",
+                     json_object_get(e, "code"), "detail", json_object_get(e, "detail"),
+                     "explanation", why->text, "advice", why->advice, "class", class, "retryable",
                      class && strcmp(class, "permanent") != 0, "stage", name, "attempts",
                      json_object_get(e, "attempts"));
 }
@@ -141,9 +145,10 @@ static json_t *pipeline_json(const struct file_parts *parts, const char *pipelin
             t.stage = first[i].stage;
         }
     }
-    json_t *doc = json_pack("{s:s?, s:s?, s:I, s:n, s:o}", "state", name, "stage",
-                            stage_name(t.stage), "attempts", (json_int_t)t.attempts,
-                            "queuePosition", "error", error_json(parts->errors, pipeline));
+    json_t *doc =
+        json_pack("{s:s?, s:s?, s:I, s:n, s:n, s:n, s:o}", "state", name, "stage",
+                  stage_name(t.stage), "attempts", (json_int_t)t.attempts, "queuePosition",
+                  "etaSeconds", "retryAt", "error", error_json(parts->errors, pipeline));
     if (doc && with_pages) {
         json_object_set_new(doc, "pagesDone", total > 0 ? json_integer(done) : json_null());
         json_object_set_new(doc, "pagesTotal", total > 0 ? json_integer(total) : json_null());
@@ -242,6 +247,7 @@ int file_json_load(struct db_conn *conn, const char *user_id, const char *ids, j
             return err_nomem(err);
         }
     }
+    position_add(conn, user_id, ids, files);
     *ret_files = STEAL(files);
     return 0;
 }

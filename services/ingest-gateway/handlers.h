@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The handlers behind routes.c, by file. Each answers one route; contracts are in openapi.yaml.
- * Invariant: every statement they run is limited to the account of the request, except admin.c's.
+ * Invariant: every statement they run is limited to the account of the request, except those of
+ * admin.c and dead_letters.c.
  */
 #pragma once
 
@@ -15,16 +16,20 @@ int key_revoke(struct request *req, struct reply *reply, struct err *err);
 
 /* admin.c */
 int user_create(struct request *req, struct reply *reply, struct err *err);
+int user_list(struct request *req, struct reply *reply, struct err *err);
+int user_patch(struct request *req, struct reply *reply, struct err *err);
 int stage_list(struct request *req, struct reply *reply, struct err *err);
-int dead_letter_list(struct request *req, struct reply *reply, struct err *err);
-int dead_letter_replay(struct request *req, struct reply *reply, struct err *err);
-int dead_letter_discard(struct request *req, struct reply *reply, struct err *err);
+int stage_pause(struct request *req, struct reply *reply, struct err *err);
+int stage_resume(struct request *req, struct reply *reply, struct err *err);
 
 /* batches.c */
 int batch_get(struct request *req, struct reply *reply, struct err *err);
 int batch_summary(struct request *req, struct reply *reply, struct err *err);
 int batch_cancel(struct request *req, struct reply *reply, struct err *err);
 int batch_retry(struct request *req, struct reply *reply, struct err *err);
+
+/* receipt.c */
+int batch_receipt(struct request *req, struct reply *reply, struct err *err);
 
 /* console_files.c */
 int console_file(struct request *req, struct reply *reply, struct err *err);
@@ -37,6 +42,14 @@ int dataset_get(struct request *req, struct reply *reply, struct err *err);
 int dataset_patch(struct request *req, struct reply *reply, struct err *err);
 int dataset_schema(struct request *req, struct reply *reply, struct err *err);
 int dataset_delete(struct request *req, struct reply *reply, struct err *err);
+
+/* dead_letters.c */
+int dead_letter_list(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_get(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_groups(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_replay(struct request *req, struct reply *reply, struct err *err);
+int dead_letter_discard(struct request *req, struct reply *reply, struct err *err);
+int failure_list(struct request *req, struct reply *reply, struct err *err);
 
 /* events.c */
 int events_get(struct request *req, struct reply *reply, struct err *err);

@@ -25,6 +25,9 @@ static bool match_param(const char *pattern, size_t plen, const char *seg, size_
     if (name_len == 3 && memcmp(pattern + 1, "key", 3) == 0) {
         return strspn(param, "abcdefghijklmnopqrstuvwxyz0123456789") == n;
     }
+    if (name_len == 5 && memcmp(pattern + 1, "stage", 5) == 0) {
+        return strspn(param, "abcdefghijklmnopqrstuvwxyz") == n;
+    }
     return n == UUID_TEXT - 1 && uuid_text_valid(param);
 }
 

@@ -2,8 +2,8 @@
 /*
  * Which handler answers: one table, from which 405, the metrics' labels and the check against
  * openapi.yaml come as well.
- * Invariant: a path matches by whole segments; {id} takes a UUID, {page} a number from 1 and {key}
- * lower-case letters and digits, so a malformed id is a 404 before any handler.
+ * Invariant: a path matches by whole segments; {id} takes a UUID, {page} a number from 1, {key}
+ * lower-case letters and digits and {stage} letters, so a malformed id is a 404 before any handler.
  */
 #pragma once
 

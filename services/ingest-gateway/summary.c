@@ -6,6 +6,7 @@
 #include "services/ingest-gateway/counts.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
+#include "services/ingest-gateway/position.h"
 #include "services/ingest-gateway/sql.h"
 
 #include <pthread.h>
@@ -15,51 +16,47 @@
 #define CACHE_SLOTS 64U
 #define CACHE_MS 2000U
 
-#define COUNTS_SQL(where)                                                                          \
-    "SELECT state, sum(n) FROM ("                                                                  \
-    "  SELECT state, n FROM count_base WHERE " where                                               \
-    "  UNION ALL SELECT from_state, -n FROM count_delta WHERE " where                              \
-    " AND from_state IS NOT NULL"                                                                  \
-    "  UNION ALL SELECT to_state, n FROM count_delta WHERE " where " AND to_state IS NOT NULL"     \
-    ") c GROUP BY state"
-
 static const char dataset_counts_sql[] = COUNTS_SQL("dataset_id = $1::uuid");
-static const char batch_counts_sql[] = COUNTS_SQL("batch_id = $1::uuid");
 
-static int read_counts(struct db_conn *conn, const char *sql, const char *id,
-                       struct file_counts *ret_counts, struct err *err)
+static void add_count(struct file_counts *counts, int64_t state, int64_t n)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct file_counts counts = {0};
-    const char *params[] = {id};
-
-    if (db_query(conn, sql, 1, params, &res, err) < 0) {
-        return -1;
+    if (state >= 0 && state < FILE_DELETING) {
+        counts->by_state[state] += n;
+        counts->total += n;
+    } else {
+        counts->deleted += n;
     }
-    for (int i = 0; i < PQntuples(res); i++) {
-        int64_t state = db_i64(res, i, 0);
-        int64_t n = db_i64(res, i, 1);
-        if (state >= 0 && state < FILE_DELETING) {
-            counts.by_state[state] = n;
-            counts.total += n;
-        } else {
-            counts.deleted += n;
-        }
-    }
-    *ret_counts = counts;
-    return 0;
 }
 
 int counts_of_dataset(struct db_conn *conn, const char *dataset_id, struct file_counts *ret_counts,
                       struct err *err)
 {
-    return read_counts(conn, dataset_counts_sql, dataset_id, ret_counts, err);
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct file_counts counts = {0};
+    const char *params[] = {dataset_id};
+
+    if (db_query(conn, dataset_counts_sql, 1, params, &res, err) < 0) {
+        return -1;
+    }
+    for (int i = 0; i < PQntuples(res); i++) {
+        add_count(&counts, db_i64(res, i, 0), db_i64(res, i, 1));
+    }
+    *ret_counts = counts;
+    return 0;
 }
 
-int counts_of_batch(struct db_conn *conn, const char *batch_id, struct file_counts *ret_counts,
-                    struct err *err)
+void counts_of_json(const json_t *pairs, struct file_counts *ret_counts)
 {
-    return read_counts(conn, batch_counts_sql, batch_id, ret_counts, err);
+    struct file_counts counts = {0};
+    size_t i;
+    json_t *pair;
+
+    json_array_foreach(pairs, i, pair)
+    {
+        add_count(&counts, json_integer_value(json_array_get(pair, 0)),
+                  json_integer_value(json_array_get(pair, 1)));
+    }
+    *ret_counts = counts;
 }
 
 json_t *counts_json(const struct file_counts *counts)
@@ -188,9 +185,15 @@ static json_t *stage_summary(struct request *req)
               db_query(conn, stages_sql, 2, params, &res, &ignored) == 0 &&
               db_query(conn, pipelines_sql, 2, params, &pipes, &ignored) == 0;
     json_t *stages = ok ? stages_doc(res, &oldest) : json_object();
-    doc = json_pack("{s:o, s:I, s:{s:I, s:I}, s:b}", "stages", stages, "oldestWaitingSeconds",
-                    (json_int_t)oldest, "pipelines", "previewFailed",
-                    (json_int_t)(ok ? db_i64(pipes, 0, 0) : 0), "thumbnailFailed",
+    struct position_last last = {-1, -1};
+    if (ok) {
+        db_release(STEAL(conn));
+        position_last(req->gw->search_db, req->who.user_id, req->params[0], NULL, &last);
+    }
+    doc = json_pack("{s:o, s:I, s:o, s:{s:I, s:I}, s:b}", "stages", stages, "oldestWaitingSeconds",
+                    (json_int_t)oldest, "etaSeconds",
+                    last.eta < 0 ? json_null() : json_integer(last.eta), "pipelines",
+                    "previewFailed", (json_int_t)(ok ? db_i64(pipes, 0, 0) : 0), "thumbnailFailed",
                     (json_int_t)(ok ? db_i64(pipes, 0, 1) : 0), "approximate", (int)!ok);
     cache_put(req->params[0], doc);
     return doc;

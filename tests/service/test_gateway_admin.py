@@ -61,15 +61,19 @@ def test_replay_sends_back_just_what_is_meant(gateway, admin, alice):
     kill_units(gateway, file, 4, [0], "timeout")
     letters = admin.json("/admin/dead-letters", params={"fileId": file})["items"]
     assert len(letters) == 4 and all(d["replayable"] and d["state"] == "open" for d in letters)
-    assert replay(admin, True, fileId=file) == {"matched": 4, "replayable": 4, "replayed": 0, "more": False,
-                                                "dryRun": True}
+    dry = replay(admin, True, fileId=file)
+    groups, examples = dry.pop("groups"), dry.pop("examples")
+    assert dry == {"matched": 4, "replayable": 4, "replayed": 0, "more": False, "dryRun": True}
+    assert [(g["stage"], g["reason"], g["letters"]) for g in groups] == [("ocr", "crashed", 3),
+                                                                         ("preview", "timeout", 1)]
+    assert {e["id"] for e in examples} == {d["id"] for d in letters}
     assert states(gateway, file, 2) == [5, 5, 5]
     one = next(d for d in letters if d["unit"] == 2)
     assert replay(admin, id=one["id"])["replayed"] == 1
     assert states(gateway, file, 2) == [5, 0, 5] and states(gateway, file, 4) == [5]
-    task = gateway.one("select failures, dispatch_seq, q from task where file_id = %s and stage = 2"
+    task = gateway.one("select failures, dispatch_seq, q, lane from task where file_id = %s and stage = 2"
                        " and unit = 2", file)
-    assert task == {"failures": 0, "dispatch_seq": 1, "q": 0}
+    assert task == {"failures": 0, "dispatch_seq": 1, "q": 0, "lane": 2}
     join = gateway.one("select left_, failed from stage_join where file_id = %s and stage = 2", file)
     assert join == {"left_": 1, "failed": 2}
     assert replay(admin, id=one["id"]) | {"matched": 0, "replayed": 0} == replay(admin, id=one["id"])

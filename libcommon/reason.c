@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "libcommon/reason.h"
+
+#include <string.h>
+
+#define ASK_OPERATOR "an operator can look at the evidence and send it again"
+#define RETRY_LATER "try again later"
+
+/* Sorted by who can help: the file's owner, somebody who waits, an operator. */
+static const struct reason table[] = {
+    {"encrypted", "the document is protected with a password", "upload a copy without a password",
+     false},
+    {"corrupt", "the file is damaged, or cut off, and cannot be read",
+     "open it where it was made and upload a fresh copy", false},
+    {"unsupported_type", "no text can be read from files of this type",
+     "upload it as PDF, office document, picture or text", false},
+    {"empty_file", "the file has no content", "upload the file with its content", false},
+    {"file_too_large", "the file is larger than what is taken", "split it, or make it smaller",
+     false},
+    {"too_many_pages", "the document has more pages than are processed", "split the document",
+     false},
+    {"too_many_pixels", "a picture in it is larger than what is processed",
+     "upload it with a lower resolution", false},
+    {"expands_too_much", "unpacked, the file is far larger than what is processed",
+     "upload its parts as single files", false},
+    {"too_large", "a part of the document is larger than what is processed", "split the document",
+     false},
+    {"no_preview", "there is no first page to picture", "look at the preview's error", false},
+    {"no_text", "the document has no text that could be read", "upload a sharper scan", false},
+    {"pages_failed", "some of the pages could not be read; the others are there",
+     "look at the pages, then try again", true},
+    {"invalid_schema", "the dataset's columns cannot be used for extraction",
+     "change the columns, then run the file again from the ai stage", false},
+    {"invalid_name", "the file's name cannot be used", "rename the file", false},
+    {"hash_mismatch", "the bytes that came are not the bytes that were announced",
+     "upload the file again", true},
+    {"upload_failed", "the upload was not completed", "upload the file again", false},
+    {"upload_stale", "the upload was begun and never completed", "upload the file again", false},
+    {"input_gone", "the stored file is missing, or was replaced in the store",
+     "upload the file again", false},
+    {"provider_unavailable", "a service this step depends on did not answer for a day", RETRY_LATER,
+     true},
+    {"provider_refused", "the service this step depends on refused the request", ASK_OPERATOR,
+     true},
+    {"provider_rejected", "the service this step depends on refused the document", ASK_OPERATOR,
+     true},
+    {"budget", "the budget for paid services is used up", "try again when there is budget again",
+     true},
+    {"store_unavailable", "the file store did not answer for a day", RETRY_LATER, true},
+    {"store_denied", "the file store did not let this step in", ASK_OPERATOR, true},
+    {"store_refused", "the file store refused a request", ASK_OPERATOR, true},
+    {"db_unavailable", "the database did not answer for a day", RETRY_LATER, true},
+    {"child_crashed", "the program that reads such files broke down on this one, several times",
+     "open it where it was made and save it anew; " ASK_OPERATOR, false},
+    {"child_timeout", "reading the file took longer than allowed, several times",
+     "split the document; " ASK_OPERATOR, false},
+    {"crash_loop", "the worker was lost three times while it worked on this file",
+     ASK_OPERATOR " alone", false},
+    {"jail_start", "the sandbox for reading files could not be started", ASK_OPERATOR, true},
+    {"no_memory", "there was not enough memory", RETRY_LATER, true},
+    {"io", "a disk or a connection failed", RETRY_LATER, true},
+    {"internal", "something went wrong on our side", ASK_OPERATOR, true},
+};
+
+const struct reason *reason_find(const char *code)
+{
+    for (size_t i = 0; code && i < ARRAY_LEN(table); i++) {
+        if (strcmp(table[i].code, code) == 0) {
+            return &table[i];
+        }
+    }
+    return &table[ARRAY_LEN(table) - 1];
+}
+
+const struct reason *reason_table(size_t *ret_n)
+{
+    *ret_n = ARRAY_LEN(table);
+    return table;
+}

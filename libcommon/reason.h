@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an error code means to people, and what they can do: one table for the errors of pipelines
+ * and for dead letters, so that both say the same.
+ * Invariant: every code has a text, also one that is not in the table.
+ * Refuses to say anything about a single file: that is the error's own message.
+ */
+#pragma once
+
+#include "libcommon/base.h"
+
+struct reason {
+    const char *code;
+    const char *text;   /* one sentence without a full stop, for any reader */
+    const char *advice; /* what helps, likewise */
+    bool retry_helps;   /* as it is, later; not after a change of the file */
+};
+
+/* Never NULL; an unknown code (or NULL) gives the entry of "internal". */
+const struct reason *reason_find(const char *code);
+/* The table, for tests and documents. */
+const struct reason *reason_table(size_t *ret_n);
