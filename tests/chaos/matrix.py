@@ -71,6 +71,14 @@ class Arena:
         self.sleep, self.slots = (0.1, 0.3), 4
         self._lock = threading.Lock()
 
+    def adopt(self, world):
+        """The load and the checks on a fleet that is not this one's: a chaos.world.World."""
+        self.fleet, self.servers, self.proxy = world.fleet, world.servers, None
+        self.seed, self.random, self.slots = world.seed, random.Random(world.seed), world.slots
+        self.accepted, self.figures, self.refused = {}, {}, 0
+        self.users, self.datasets, self.clients = [], {}, {}
+        self._lock = threading.Lock()
+
     def _proxied(self, servers):
         """A link to each of these servers for the whole fleet; the test itself goes past it."""
         proxy = Proxy(self.fleet.dir)
@@ -163,12 +171,27 @@ class Arena:
             self.accepted.update({i: (user, time.monotonic()) for i in ids})
         return ids
 
-    def load(self, files=300, users=30, elephant=200, prefix="", body=None):
+    def upload_surely(self, user, names, body=None, patience=120):
+        """Repeats with one key, as clients are told to, until the answer is 202."""
+        key, end = secrets.token_hex(12), time.monotonic() + patience
+        while True:
+            try:
+                return self.upload(user, names, body, headers={"Idempotency-Key": key})
+            except (requests.RequestException, AssertionError) as e:
+                told = str(e)
+                if isinstance(e, AssertionError) and not any(
+                        f": {n}, not" in told for n in (409, 429, 500, 502, 503, 504)):
+                    raise
+                self.refused += 1
+                assert time.monotonic() < end, f"no 202 within {patience} s: {told[:500]}"
+                time.sleep(0.3)
+
+    def load(self, files=300, users=30, elephant=200, prefix="", body=None, surely=False):
         """The elephant first, then the others in a seeded order. Gives all ids."""
         self.make_users(users)
-        ids = []
+        ids, upload = [], self.upload_surely if surely else self.upload
         if elephant:
-            ids += self.upload("user0", [f"{prefix}e{i}.txt" for i in range(elephant)], body)
+            ids += upload("user0", [f"{prefix}e{i}.txt" for i in range(elephant)], body)
         counts = {}
         for i in range(files - elephant):
             user = self.users[1 + i % (users - 1)] if users > 1 else self.users[0]
@@ -176,7 +199,7 @@ class Arena:
         order = list(counts)
         self.random.shuffle(order)
         for user in order:
-            ids += self.upload(user, [f"{prefix}{user}-{i}.txt" for i in range(counts[user])], body)
+            ids += upload(user, [f"{prefix}{user}-{i}.txt" for i in range(counts[user])], body)
         return ids
 
     @contextlib.contextmanager
@@ -256,6 +279,23 @@ class Arena:
                                    "now() - seen AS age FROM worker"))) from None
         self.figures["quietAfterS"] = round(time.monotonic() - began, 2)
 
+    def latencies(self, mice=True):
+        """Seconds from acceptance to the end of each finished file, of the mice or the elephant."""
+        rows = self.fleet.sql(
+            "SELECT f.file_id, extract(epoch FROM max(e.at) - f.accepted_at)::float AS s"
+            " FROM file f JOIN event e USING (file_id) WHERE e.body->>'final' = 'true'"
+            " GROUP BY f.file_id, f.accepted_at ORDER BY 2")
+        return [r["s"] for r in rows if str(r["file_id"]) in self.accepted and
+                (self.accepted[str(r["file_id"])][0] != "user0") == mice]
+
+    def elephant_share(self):
+        """How much of the elephant was done when the last mouse was: fair is little."""
+        ends = {str(r["file_id"]): r["at"] for r in self.fleet.sql(
+            "SELECT file_id, max(at) AS at FROM event WHERE body->>'final' = 'true' GROUP BY 1")}
+        mice = max(ends[f] for f, (u, _) in self.accepted.items() if u != "user0")
+        mine = [ends[f] for f, (u, _) in self.accepted.items() if u == "user0"]
+        return sum(e < mice for e in mine) / len(mine)
+
     def totals(self):
         """Sums of the counters over the units of the pipelines (cleaning comes twice by design)."""
         got = self.fleet.one(
@@ -333,6 +373,21 @@ def arena(new_fleet, fault, variant="", **kw):
     finally:
         a.end()
         write_result(a.result(passed))
+
+
+@contextlib.contextmanager
+def resulting(fault, variant):
+    """For a test that has no Arena of its own: the figures are what it puts into the dict."""
+    figures, passed, began = {}, False, time.monotonic()
+    try:
+        yield figures
+        passed = True
+    finally:
+        write_result({"fault": fault, "variant": variant, "seed": seed_of(variant),
+                      "files": figures.pop("files", 0),
+                      "seconds": round(time.monotonic() - began, 1), "settings": "scaled down",
+                      "amplification": figures.pop("amplification", None), "refused": 0,
+                      "figures": figures, "passed": passed})
 
 
 @contextlib.contextmanager
