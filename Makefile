@@ -30,7 +30,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy bench-up format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy bench-up bench-fairness format \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -191,7 +191,7 @@ restart: ## restart one service: make restart S=text-extractor
 clean-data: ## stop everything and drop all local data (.run)
 	@deploy/local/clean-data
 
-.PHONY: test unit service e2e lint format format-check docs bench bench-accuracy bench-up print-unit-binaries
+.PHONY: test unit service e2e lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
 	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
@@ -209,6 +209,8 @@ bench-accuracy: ## of these only precision and recall of the extraction
 	@tests/run.py bench -k accuracy
 bench-up: ## how long `make up` takes, cold and warm; see tests/bench/bench_up.py
 	@tests/bench/bench_up.py
+bench-fairness: ## fairness, throughput, recovery (PART=mouse,hop for some, QUICK=1 to try); 45 minutes
+	@tests/bench/fairness.py
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
 docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL
