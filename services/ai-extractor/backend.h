@@ -21,6 +21,7 @@ struct candidate {
     uint32_t start, end;
     float prior;  /* 0..1: how sure the backend's own evidence is; 1 if it has none */
     bool pattern; /* found by its form alone, without a label */
+    bool row;     /* of a row, which may go on at the top of the page after its quote */
 };
 
 struct candidate_list {

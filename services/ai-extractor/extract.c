@@ -153,7 +153,7 @@ static json_t *evidence(const struct grounded *found)
 
     return json_pack("{s:i, s:[I,I], s:o*, s:s*}", "page", found->page->page->page, "span",
                      (json_int_t)found->start, (json_int_t)found->end, "boxes",
-                     ground_boxes(found->page, found->start, found->end), "quote", quote);
+                     layout_boxes(found->page, found->start, found->end), "quote", quote);
 }
 
 static json_t *other_reading(const struct grounded *found)

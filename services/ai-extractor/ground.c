@@ -5,10 +5,11 @@
  */
 #include "services/ai-extractor/ground.h"
 
-#include <math.h>
 #include <string.h>
 
 #define FUZZY_LEAST 6U
+#define FOOT_LINES 4U /* a row whose line is among a page's last may go on */
+#define HEAD_LINES 6U /* among the first of the next, with its title and headings */
 
 /* A place in one folded view of one page. */
 struct region {
@@ -122,51 +123,6 @@ double ground_ocr(const struct lpage *page, uint32_t start, uint32_t end)
         }
     }
     return n ? sum / (double)n : 1;
-}
-
-static json_t *box_json(const struct lcell *box)
-{
-    const double v[4] = {box->x0, box->y0, box->x1, box->y1};
-    json_t *list = json_array();
-
-    for (size_t i = 0; i < 4; i++) {
-        if (json_array_append_new(list, json_real(round(v[i] * 10000) / 10000)) < 0) {
-            json_decref(list);
-            return NULL;
-        }
-    }
-    return list;
-}
-
-json_t *ground_boxes(const struct lpage *page, uint32_t start, uint32_t end)
-{
-    json_t *boxes = json_array();
-    struct lcell box = {.n = 0};
-
-    for (size_t i = 0; boxes && !page->synthetic && i <= page->n_words; i++) {
-        const struct lword *word = i < page->n_words ? &page->words[i] : NULL;
-        const bool inside = word && word->start < end && word->end > start;
-        const bool same = inside && box.n && page->cells[word->cell].line == box.line;
-        if (box.n && (!word || (inside && !same))) {
-            if (json_array_append_new(boxes, box_json(&box)) < 0) {
-                json_decref(boxes);
-                return NULL;
-            }
-            box.n = 0;
-        }
-        if (!inside) {
-            continue;
-        }
-        if (box.n == 0) {
-            box = (struct lcell){0, 0, page->cells[word->cell].line, 2, 2, -1, -1};
-        }
-        box.x0 = fminf(box.x0, word->x0);
-        box.y0 = fminf(box.y0, word->y0);
-        box.x1 = fmaxf(box.x1, word->x1);
-        box.y1 = fmaxf(box.y1, word->y1);
-        box.n++;
-    }
-    return boxes;
 }
 
 char *ground_text(const struct doc_page *page, uint32_t start, uint32_t end)
@@ -524,6 +480,47 @@ static const struct lpage *layout_page(const struct layout *layout, int page)
     return NULL;
 }
 
+/* The top of the next page, when the quote stands at the foot of its own. 1, 0 or -1. */
+static int next_top(struct grounder *grounder, const struct region *quote, struct region *ret,
+                    struct err *err)
+{
+    const size_t next = (size_t)(quote->page - grounder->layout->pages) + 1;
+    uint32_t start;
+    uint32_t end;
+
+    region_span(quote, &start, &end);
+    const int line = layout_line_of(quote->page, end - 1);
+    if (next >= grounder->layout->n || line < 0 ||
+        (size_t)line + FOOT_LINES < quote->page->n_lines ||
+        grounder->layout->pages[next].page->page != quote->page->page->page + 1) {
+        return 0;
+    }
+    if (page_ready(grounder, next, err) < 0) {
+        return -1;
+    }
+    const struct lpage *page = &grounder->layout->pages[next];
+    const struct norm *view = &grounder->pages[next].flow;
+    size_t to = 0;
+    while (to < view->n && layout_line_of(page, view->map[to]) < (int)HEAD_LINES) {
+        to++;
+    }
+    *ret = (struct region){page, view, 0, to};
+    return to > 0;
+}
+
+static int ground_inside(struct grounder *grounder, const struct column *column,
+                         const struct candidate *candidate, const struct region *inside,
+                         struct grounded *ret, struct err *err)
+{
+    if (has_tokens(column->type)) {
+        return ground_tokens(grounder, column, candidate, inside, ret);
+    }
+    if (column->type == COLUMN_STRING) {
+        return ground_string(grounder, candidate, inside, ret, err);
+    }
+    return ground_word(grounder, column, candidate, inside, ret);
+}
+
 static int ground_searched(struct grounder *grounder, const struct column *column,
                            const struct candidate *candidate, struct grounded *ret, struct err *err)
 {
@@ -542,12 +539,14 @@ static int ground_searched(struct grounder *grounder, const struct column *colum
         inside = found ? &quote : NULL;
     }
     /* a quote that is there must hold the value; one that is not leaves the value to be sought */
-    if (has_tokens(column->type)) {
-        found = ground_tokens(grounder, column, candidate, inside, ret);
-    } else if (column->type == COLUMN_STRING) {
-        found = ground_string(grounder, candidate, inside, ret, err);
-    } else {
-        found = ground_word(grounder, column, candidate, inside, ret);
+    found = ground_inside(grounder, column, candidate, inside, ret, err);
+    if (found == 0 && inside && candidate->row) {
+        struct region top;
+        found = next_top(grounder, inside, &top, err);
+        if (found > 0) {
+            quote_grade = 0;
+            found = ground_inside(grounder, column, candidate, &top, ret, err);
+        }
     }
     if (found > 0) {
         ret->quote = inside ? (quote_grade < 1 ? 0.9 : 1) : candidate->quote ? 0.7 : 0.85;

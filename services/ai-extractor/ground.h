@@ -3,7 +3,8 @@
  * Finds a proposed value in the document, or says that it is not there.
  * Invariant: what comes back is a span of the stored text, and its value is read from that span.
  * The ladder: the named span, the quote on the named line, page, document (exact, then a few wrong
- * letters), then the value alone; numbers and dates are compared as parsed.
+ * letters), then the value alone; numbers and dates are compared as parsed. A row's value may also
+ * stand at the top of the page after its quote.
  */
 #pragma once
 
@@ -49,8 +50,6 @@ int ground_candidate(struct grounder *grounder, const struct column *column,
                      struct err *err) WARN_UNUSED;
 void grounded_done(struct grounded *grounded);
 
-/* The boxes of a span, one per printed line: [[x0, y0, x1, y1], ...]; empty without geometry. */
-json_t *ground_boxes(const struct lpage *page, uint32_t start, uint32_t end);
 /* Mean confidence of the words of a span; 1 without words. */
 double ground_ocr(const struct lpage *page, uint32_t start, uint32_t end);
 /* The span's text with white space folded, malloc'd; NULL without memory. */

@@ -20,7 +20,7 @@ static bool is_space(uint32_t cp)
            cp == 0xFEFF;
 }
 
-/* --- boxes for text without boxes ----------------------------------------------------------- */
+/* --- boxes ------------------------------------------------------------------------------------ */
 
 struct pen {
     uint32_t cp, column, row;
@@ -325,4 +325,52 @@ int layout_line_of(const struct lpage *page, uint32_t cp)
         }
     }
     return -1;
+}
+
+/* --- boxes ---------------------------------------------------------------------------------------
+ */
+
+static json_t *box_json(const struct lcell *box)
+{
+    const double v[4] = {box->x0, box->y0, box->x1, box->y1};
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < 4; i++) {
+        if (json_array_append_new(list, json_real(round(v[i] * 10000) / 10000)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+json_t *layout_boxes(const struct lpage *page, uint32_t start, uint32_t end)
+{
+    json_t *boxes = json_array();
+    struct lcell box = {.n = 0};
+
+    for (size_t i = 0; boxes && !page->synthetic && i <= page->n_words; i++) {
+        const struct lword *word = i < page->n_words ? &page->words[i] : NULL;
+        const bool inside = word && word->start < end && word->end > start;
+        const bool same = inside && box.n && page->cells[word->cell].line == box.line;
+        if (box.n && (!word || (inside && !same))) {
+            if (json_array_append_new(boxes, box_json(&box)) < 0) {
+                json_decref(boxes);
+                return NULL;
+            }
+            box.n = 0;
+        }
+        if (!inside) {
+            continue;
+        }
+        if (box.n == 0) {
+            box = (struct lcell){0, 0, page->cells[word->cell].line, 2, 2, -1, -1};
+        }
+        box.x0 = fminf(box.x0, word->x0);
+        box.y0 = fminf(box.y0, word->y0);
+        box.x1 = fmaxf(box.x1, word->x1);
+        box.y1 = fmaxf(box.y1, word->y1);
+        box.n++;
+    }
+    return boxes;
 }

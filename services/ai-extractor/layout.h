@@ -8,6 +8,8 @@
 
 #include "libcommon/doctext.h"
 
+#include <jansson.h>
+
 struct lword {
     uint32_t start, end; /* code points of the page's text */
     float x0, y0, x1, y1;
@@ -49,5 +51,8 @@ void layout_free(struct layout *layout);
 
 /* The line (index) that holds this code point of the page, or -1. */
 int layout_line_of(const struct lpage *page, uint32_t cp);
+
+/* The boxes of a span, one per printed line: [[x0, y0, x1, y1], ...]; empty without geometry. */
+json_t *layout_boxes(const struct lpage *page, uint32_t start, uint32_t end);
 
 DEFINE_CLEANUP(struct layout *, layout_cleanup, layout_free)

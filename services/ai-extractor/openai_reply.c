@@ -381,6 +381,7 @@ static int propose_rows(const struct columns *columns, size_t index, const json_
                 continue;
             }
             row[k] = candidate_of(raw, obj);
+            row[k].row = true;
             row[k].raw = strdup(raw);
             row[k].quote = row[k].quote ? strdup(row[k].quote) : NULL;
             if (!row[k].raw) {

@@ -4,11 +4,14 @@
     ai = AiServer()
     ai.fill = {"Total amount": ("EUR 12.50", "Total amount: EUR 12.50")}   value and quote by name
     ai.script = [failure(429, {"Retry-After": "1"})]                      the next calls, in order
+    ai.when = lambda call: failure(422) if 20 in call.pages() else None   before script and fill
+    ai.reader = lambda call, name: [...]                                  instead of fill, by column
 Without a script a call is answered with what `fill` has, in the shape that the request's own JSON
 schema asks for. It judges nothing: what a real service would refuse is for tests with real ones.
 """
 import http.server
 import json
+import re
 import threading
 
 
@@ -48,13 +51,21 @@ class Call:
         self.names = {c["id"]: c["name"] for c in columns if "id" in c}
         self.seed = self.body["seed"]
 
+    def lines(self):
+        """The document as (page, line, text)."""
+        found = re.findall(r"^\[p(\d+):l(\d+)\] (.*)$", self.document, re.M)
+        return [(int(page), int(line), text) for page, line, text in found]
+
+    def pages(self):
+        return {page for page, _, _ in self.lines()}
+
     def schema(self):
         return self.body["response_format"]["json_schema"]["schema"]
 
 
 class AiServer:
     def __init__(self):
-        self.calls, self.script, self.fill = [], [], {}
+        self.reset()
         self._lock = threading.Lock()
         server = self
 
@@ -83,14 +94,19 @@ class AiServer:
     def answer(self, call):
         with self._lock:
             self.calls.append(call)
-            told = self.script.pop(0) if self.script else None
+            told = self.when(call) if self.when else None
+            told = told or (self.script.pop(0) if self.script else None)
         return told(call) if told else completion(self.filled(call))
 
     def filled(self, call):
         """What `fill` has, for the columns that are asked for."""
         made = {}
         for key, schema in call.schema()["properties"].items():
-            value = self.fill.get(call.names[key])
+            name = call.names[key]
+            if self.reader:
+                made[key] = self.reader(call, name)
+                continue
+            value = self.fill.get(name)
             if schema.get("type") == "array":
                 made[key] = value or []
                 continue
@@ -101,8 +117,7 @@ class AiServer:
         return made
 
     def reset(self):
-        with self._lock:
-            self.calls, self.script, self.fill = [], [], {}
+        self.calls, self.script, self.fill, self.when, self.reader = [], [], {}, None, None
 
     def stop(self):
         self.server.shutdown()
