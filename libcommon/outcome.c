@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Builds the JSON document that the completing statement takes apart again (task_ops.c).
+ * Builds the JSON document that the completing statement takes apart again (task_end.c).
  */
 #include "libcommon/outcome.h"
 
 #include <string.h>
 
 #define OUTCOME_ITEMS_MAX 20000U
+#define HAS "has" /* the first member, so that it is read without parsing */
+#define HAS_ALL (OUTCOME_UNITS | OUTCOME_RESULTS | OUTCOME_RECORD)
 
 struct outcome {
     json_t *root;
@@ -19,8 +21,8 @@ int outcome_new(int version, struct outcome **ret_outcome, struct err *err)
     if (!out) {
         return err_nomem(err);
     }
-    out->root = json_pack("{s:i, s:[], s:[], s:[], s:[], s:[], s:{}}", "version", version,
-                          "artifacts", "pages", "units", "next", "spawn", "detail");
+    out->root = json_pack("{s:i, s:i, s:[], s:[], s:[], s:[], s:[], s:{}}", HAS, 0, "version",
+                          version, "artifacts", "pages", "units", "next", "spawn", "detail");
     if (!out->root) {
         free(out);
         return err_nomem(err);
@@ -152,7 +154,30 @@ bool outcome_skipped(const struct outcome *out)
     return json_integer_value(json_object_get(pipeline, "state")) == PIPE_SKIPPED;
 }
 
+static bool filled(const struct outcome *out, const char *list)
+{
+    return json_array_size(json_object_get(out->root, list)) > 0;
+}
+
 char *outcome_dump(const struct outcome *out)
 {
-    return json_dumps(out->root, JSON_COMPACT);
+    int has = (filled(out, "units") ? OUTCOME_UNITS : 0) |
+              (filled(out, "artifacts") || filled(out, "pages") ? OUTCOME_RESULTS : 0) |
+              (json_object_get(out->root, "record") ? OUTCOME_RECORD : 0);
+
+    /* A new value keeps its member's place. */
+    return json_object_set_new(out->root, HAS, json_integer(has)) < 0
+               ? NULL
+               : json_dumps(out->root, JSON_COMPACT);
+}
+
+int outcome_has(const char *text)
+{
+    static const char begin[] = "{\"" HAS "\":";
+    size_t n = sizeof(begin) - 1;
+
+    return strncmp(text, begin, n) == 0 && text[n] >= '0' && text[n] <= '0' + HAS_ALL &&
+                   text[n + 1] == ','
+               ? text[n] - '0'
+               : HAS_ALL;
 }

@@ -133,24 +133,40 @@ struct keeper {
     atomic_bool stop;
 };
 
+static void nap(long ms)
+{
+    struct timespec ts = {.tv_nsec = ms * 1000000L};
+
+    nanosleep(&ts, NULL);
+}
+
 static void *keeper_loop(void *arg)
 {
     struct keeper *keeper = arg;
-    struct worker *worker = keeper->worker;
-    uint64_t tick_at = 0;
 
     while (!atomic_load(&keeper->stop)) {
-        unit_core_keep(&worker->core);
+        unit_core_keep(&keeper->worker->core);
+        nap(KEEPER_MS);
+    }
+    return NULL;
+}
+
+/* In a thread of its own: however long it takes, leases are renewed. */
+static void *tick_loop(void *arg)
+{
+    struct worker *worker = arg;
+    uint64_t tick_at = 0;
+
+    while (!atomic_load(&worker->service.stopping) && !is_fatal(worker)) {
         uint64_t now = clock_mono_ms();
-        if (worker->stage->tick && now >= tick_at && !atomic_load(&worker->service.stopping)) {
+        if (now >= tick_at) {
             struct err err = ERR_INIT;
             if (worker->stage->tick(&worker->ctx, &err) < 0) {
                 log_err(LOG_WARN, "periodic work failed", &err);
             }
             tick_at = now + worker->stage->tick_ms;
         }
-        struct timespec ts = {.tv_nsec = KEEPER_MS * 1000000L};
-        nanosleep(&ts, NULL);
+        nap(KEEPER_MS);
     }
     return NULL;
 }
@@ -160,10 +176,9 @@ static void *keeper_loop(void *arg)
 static void wait_running(struct worker *worker)
 {
     uint64_t until = clock_mono_ms() + (uint64_t)worker->service.core.drain_grace_ms;
-    struct timespec ts = {.tv_nsec = 20000000L};
 
     while (unit_core_busy(&worker->core) && clock_mono_ms() < until) {
-        nanosleep(&ts, NULL);
+        nap(20);
     }
     if (unit_core_busy(&worker->core)) {
         log_warn("grace is over, running units are put back");
@@ -216,7 +231,7 @@ static int start_probes(struct worker *worker, struct err *err)
 static int serve(struct worker *worker, struct err *err)
 {
     struct keeper keeper = {.worker = worker};
-    pthread_t poller, keeper_thread, slots[UNIT_SLOTS_MAX] = {0};
+    pthread_t poller, keeper_thread, ticker = 0, slots[UNIT_SLOTS_MAX] = {0};
     struct slot_arg args[UNIT_SLOTS_MAX];
 
     if (start_probes(worker, err) < 0) {
@@ -224,6 +239,9 @@ static int serve(struct worker *worker, struct err *err)
     }
     pthread_create(&poller, NULL, poll_loop, worker);
     pthread_create(&keeper_thread, NULL, keeper_loop, &keeper);
+    if (worker->stage->tick) {
+        pthread_create(&ticker, NULL, tick_loop, worker);
+    }
     for (int i = 0; i < worker->core.slots; i++) {
         args[i] = (struct slot_arg){.worker = worker, .slot = i};
         pthread_create(&slots[i], NULL, slot_loop, &args[i]);
@@ -240,6 +258,9 @@ static int serve(struct worker *worker, struct err *err)
         pthread_join(slots[i], NULL);
     }
     pthread_join(poller, NULL);
+    if (worker->stage->tick) {
+        pthread_join(ticker, NULL);
+    }
     atomic_store(&keeper.stop, true);
     pthread_join(keeper_thread, NULL);
     /* The probes ask the consumer: they end before it does. */

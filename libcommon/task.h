@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The task's state machine: every statement that changes a task, a join, an event or a count is
- * here, in task_accept.c or in task_ops.c, and nowhere else. Numbers: states.h.
+ * here, in task_accept.c, task_ops.c or task_end.c, and nowhere else. Numbers: states.h.
  * Invariants: a running task changes only under its lease token; what a unit leaves behind and
  * what comes next is written by the statement that ends it; lock order is task, stage_join, file,
  * batch with ids sorted.

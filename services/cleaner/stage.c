@@ -51,6 +51,16 @@ static int forget_rows(struct job *job, struct err *err)
     return db_commit(conn, err);
 }
 
+static int remove_prefix(struct job *job, const char *prefix, uint64_t *n, struct err *err)
+{
+    if (job_enter(job, GUARD_STORE, err) < 0) {
+        return -1;
+    }
+    int r = sweep_prefix(job->ctx->service->store, prefix, n, err);
+    job_leave(job, GUARD_STORE, r, err);
+    return r;
+}
+
 static int clean_handle(struct job *job, struct err *err)
 {
     const struct task_claim *claim = job->claim;
@@ -58,12 +68,12 @@ static int clean_handle(struct job *job, struct err *err)
     uint64_t n = 0;
 
     snprintf(prefix, sizeof(prefix), "uploads/%s/%s/", claim->user_id, claim->key.file_id);
-    if (sweep_prefix(job->ctx->service->store, prefix, &n, err) < 0) {
+    if (remove_prefix(job, prefix, &n, err) < 0) {
         return -1;
     }
     fault_point("clean.after_uploads");
     snprintf(prefix, sizeof(prefix), "artifacts/%s/", claim->key.file_id);
-    if (sweep_prefix(job->ctx->service->store, prefix, &n, err) < 0) {
+    if (remove_prefix(job, prefix, &n, err) < 0) {
         return -1;
     }
     metrics_add("docfleet_objects_deleted_total", "reason=\"removed\"", (double)n);

@@ -41,6 +41,29 @@ static void test_empty(void **state)
     assert_null(json_object_get(doc, "record"));
 }
 
+/* Read from the text, so that the completing statement knows what it can leave out. */
+static void test_has(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (int what = 0; what < 8; what++) {
+        CLEANUP(outcome_cleanup) struct outcome *out = NULL;
+        assert_int_equal(outcome_new(1, &out, &err), 0);
+        outcome_set_cost(out, 3);
+        assert_int_equal(outcome_next(out, STAGE_AI, 0, 1, NULL, &err), 0);
+        assert_true(!(what & OUTCOME_UNITS) || outcome_unit(out, 1, 1, NULL, &err) == 0);
+        assert_true(!(what & OUTCOME_RESULTS) ||
+                    outcome_artifact(out, "text", 0, "k", 1, "text/plain", NULL, &err) == 0);
+        assert_true(!(what & OUTCOME_RECORD) || outcome_record(out, json_object(), &err) == 0);
+        CLEANUP(free_cleanup) char *text = outcome_dump(out);
+        assert_int_equal(outcome_has(text), what);
+    }
+    assert_int_equal(outcome_has("{\"version\":1}"), 7);
+    assert_int_equal(outcome_has("{\"has\":9,\"version\":1}"), 7);
+    assert_int_equal(outcome_has(""), 7);
+}
+
 static void check(const json_t *doc, const char *list, const char *want)
 {
     CLEANUP(json_cleanup) json_t *expected = json_loads(want, 0, NULL);
@@ -121,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_has),
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_limits),
     };
