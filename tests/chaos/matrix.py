@@ -28,6 +28,7 @@ import psycopg
 import pytest
 import requests
 
+from chaos import checks, world
 from chaos.proxy import Proxy
 from lib import invariants, rig
 
@@ -64,6 +65,8 @@ class Arena:
         self.fleet = new_fleet(env={**({} if defaults else FAST), **(env or {})},
                                build="release-faults" if faults else "release")
         self.servers = self.fleet.servers
+        with psycopg.connect(self.fleet.database_url, autocommit=True) as conn:
+            conn.execute(world.AUDIT)
         self.proxy = self._proxied(proxied) if proxied else None
         self.accepted, self.figures, self.refused = {}, {}, 0
         self.users, self.datasets, self.clients = [], {}, {}
@@ -71,10 +74,10 @@ class Arena:
         self.sleep, self.slots = (0.1, 0.3), 4
         self._lock = threading.Lock()
 
-    def adopt(self, world):
+    def adopt(self, other):
         """The load and the checks on a fleet that is not this one's: a chaos.world.World."""
-        self.fleet, self.servers, self.proxy = world.fleet, world.servers, None
-        self.seed, self.random, self.slots = world.seed, random.Random(world.seed), world.slots
+        self.fleet, self.servers, self.proxy = other.fleet, other.servers, None
+        self.seed, self.random, self.slots = other.seed, random.Random(other.seed), other.slots
         self.accepted, self.figures, self.refused = {}, {}, 0
         self.users, self.datasets, self.clients = [], {}, {}
         self._lock = threading.Lock()
@@ -138,8 +141,8 @@ class Arena:
     # --- users and files ------------------------------------------------------------------------
     def make_users(self, n):
         """Accounts, keys and datasets, written straight into the tables: thirty programs are slow."""
-        columns = json.dumps([{"id": "c1", "name": "Total", "type": "string",
-                               "description": "the total", "required": False}])
+        columns = json.dumps([{"id": "c1", "name": "Invoice number", "type": "string",
+                               "description": "number of the invoice", "required": False}])
         with self.fleet.db() as conn:
             for i in range(len(self.users), n):
                 name, user, dataset = f"user{i}", str(uuid.uuid4()), str(uuid.uuid4())
@@ -307,13 +310,18 @@ class Arena:
         got["amplification"] = got["attempts"] / max(1, got["done"] + got["dead"])
         return got
 
-    def check(self, amplification=None, crashes=None, dead=0, objects=False, done=True, idle=True):
+    def check(self, amplification=None, crashes=None, failures=None, dead=0, objects=False,
+              done=True, idle=True):
         """Q1 to Q10, then the bounds given. dead: how many files may have failed."""
         totals = self.totals()
         self.figures.update(amplification=round(float(totals["amplification"]), 4),
                             attempts=int(totals["attempts"]), refunds=int(totals["refunds"]),
                             crashes=int(totals["crashes"]), units=totals["done"])
         invariants.check_rows(self.fleet, self.accepted)
+        for number, check in (("Q2", checks.q2), ("Q3", checks.q3), ("Q4", checks.q4),
+                              ("Q6", checks.q6)):
+            rows = check(self)
+            assert not rows, f"{number}: {rows[:10]}"
         if done:
             bad = self.fleet.sql("SELECT state, errors, count(*) FROM file WHERE state NOT IN (2, 7)"
                                  " GROUP BY 1, 2")
@@ -322,6 +330,8 @@ class Arena:
             assert totals["amplification"] <= amplification, f"amplification: {totals}"
         if crashes is not None:
             assert totals["crashes"] <= crashes, f"attempts that count as crashes: {totals}"
+        if failures is not None:
+            assert totals["failures"] <= failures, f"attempts that count as failures: {totals}"
         if idle:
             self.check_idle()
         if objects:
