@@ -11,3 +11,7 @@ sim_SRCS := sim.c world.c world_worker.c world_stage.c world_lead.c world_people
 	fiber.c model.c model_work.c model_lead.c stubs.c $(SIM_UNDER_TEST)
 sim_PKGS := $(COMMON_PKGS)
 sim_CFLAGS := -DDOCFLEET_FAULTS
+# The model against the production statements.
+PROGRAMS += modelcheck
+modelcheck_SRCS := model_check.c model_check_ops.c fiber.c model.c model_work.c model_lead.c
+modelcheck_PKGS := $(COMMON_PKGS)

@@ -191,6 +191,31 @@ static void draw_plan(void)
     }
 }
 
+/* What is not at rest, for the trace. */
+static void tell_rest(void)
+{
+    for (size_t i = 0; i < w.m.n_files; i++) {
+        const struct m_file *f = &w.m.files[i];
+        if (f->state <= FILE_PROCESSING) {
+            world_trace("file %zu: state %d gen %d main %d preview %d thumb %d", i, f->state,
+                        f->generation, f->main, f->preview, f->thumb);
+        }
+    }
+    for (size_t i = 0; i < w.m.n_tasks; i++) {
+        const struct m_task *t = &w.m.tasks[i];
+        if (t->state < TASK_DONE) {
+            world_trace("task of file %d: stage %d unit %d gen %d state %d q %d lane %d seq %d "
+                        "attempts %d failures %d refunds %d lease %lld",
+                        t->file, t->stage, t->unit, t->generation, t->state, t->q, t->lane,
+                        t->dispatch_seq, t->attempts, t->failures, t->refunds,
+                        (long long)(t->lease_until - w.m.now));
+        }
+    }
+    for (int l = 0; l < STAGE_MAX + 1; l++) {
+        world_trace("lock %d: %d", l, w.lock_holder[l]);
+    }
+}
+
 static bool step(void)
 {
     return w.failure[0] == '\0';
@@ -214,7 +239,7 @@ void world_run(uint64_t seed, bool trace)
             world_start_worker(s);
         }
     }
-    w.faults_end = fiber_now() + (w.kind == WORLD_FAIR ? 30 * SECOND : sim_range(20, 90) * SECOND);
+    w.faults_end = fiber_now() + (w.kind == WORLD_FAIR ? 40 * SECOND : sim_range(20, 90) * SECOND);
     w.limit = w.faults_end + 4 * 3600 * SECOND;
     world_start_people();
     if (w.kind != WORLD_FAIR) {
@@ -229,6 +254,7 @@ void world_run(uint64_t seed, bool trace)
             return;
         }
         if (at > w.limit) {
+            tell_rest();
             world_fail("not at rest four hours after the last fault");
             return;
         }

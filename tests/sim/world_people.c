@@ -131,7 +131,8 @@ static void mouse(void *arg)
 {
     w.people_busy++;
     for (int i = 0; i < 2; i++) {
-        fiber_sleep(sim_range(11 * SECOND, 14 * SECOND) / w.n_slots);
+        fiber_sleep(i == 0 ? sim_range(11 * SECOND, 14 * SECOND) / w.n_slots
+                           : sim_range(18 * SECOND, 20 * SECOND));
         accept_file((int)(uintptr_t)arg, 1);
     }
     w.people_busy--;
