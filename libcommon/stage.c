@@ -151,7 +151,8 @@ static void *keeper_loop(void *arg)
     return NULL;
 }
 
-/* In a thread of its own: however long it takes, leases are renewed. */
+/* Health calls and the stage's own periodic work, in a thread of its own: however long they take,
+ * leases are renewed. */
 static void *tick_loop(void *arg)
 {
     struct worker *worker = arg;
@@ -159,7 +160,8 @@ static void *tick_loop(void *arg)
 
     while (!atomic_load(&worker->service.stopping) && !is_fatal(worker)) {
         uint64_t now = clock_mono_ms();
-        if (now >= tick_at) {
+        unit_core_probe(&worker->core);
+        if (worker->stage->tick && now >= tick_at) {
             struct err err = ERR_INIT;
             if (worker->stage->tick(&worker->ctx, &err) < 0) {
                 log_err(LOG_WARN, "periodic work failed", &err);
@@ -231,7 +233,7 @@ static int start_probes(struct worker *worker, struct err *err)
 static int serve(struct worker *worker, struct err *err)
 {
     struct keeper keeper = {.worker = worker};
-    pthread_t poller, keeper_thread, ticker = 0, slots[UNIT_SLOTS_MAX] = {0};
+    pthread_t poller, keeper_thread, ticker, slots[UNIT_SLOTS_MAX] = {0};
     struct slot_arg args[UNIT_SLOTS_MAX];
 
     if (start_probes(worker, err) < 0) {
@@ -239,9 +241,7 @@ static int serve(struct worker *worker, struct err *err)
     }
     pthread_create(&poller, NULL, poll_loop, worker);
     pthread_create(&keeper_thread, NULL, keeper_loop, &keeper);
-    if (worker->stage->tick) {
-        pthread_create(&ticker, NULL, tick_loop, worker);
-    }
+    pthread_create(&ticker, NULL, tick_loop, worker);
     for (int i = 0; i < worker->core.slots; i++) {
         args[i] = (struct slot_arg){.worker = worker, .slot = i};
         pthread_create(&slots[i], NULL, slot_loop, &args[i]);
@@ -258,9 +258,7 @@ static int serve(struct worker *worker, struct err *err)
         pthread_join(slots[i], NULL);
     }
     pthread_join(poller, NULL);
-    if (worker->stage->tick) {
-        pthread_join(ticker, NULL);
-    }
+    pthread_join(ticker, NULL);
     atomic_store(&keeper.stop, true);
     pthread_join(keeper_thread, NULL);
     /* The probes ask the consumer: they end before it does. */
@@ -328,6 +326,7 @@ static int open_worker(struct worker *worker, struct err *err)
         open_keeper_db(worker, err) < 0) {
         return -1;
     }
+    worker->core.probes_apart = true;
     guard_use(&worker->guard, GUARD_STORE, stage->store_required ? GUARD_BY_CALL : GUARD_HELPFUL);
     if (stage->setup && stage->setup(&worker->ctx, err) < 0) {
         return -1;

@@ -335,7 +335,7 @@ void unit_core_commit(struct unit_core *core)
 }
 
 /* The health calls of what no unit tries out. */
-static void probe(struct unit_core *core)
+void unit_core_probe(struct unit_core *core)
 {
     const struct unit_io *io = core->io;
     struct guard *guard = core->ctx->guard;
@@ -380,7 +380,9 @@ void unit_core_keep(struct unit_core *core)
         unit_core_commit(core);
         core->commit_at = now + COMMIT_MS;
     }
-    probe(core);
+    if (!core->probes_apart) {
+        unit_core_probe(core);
+    }
 }
 
 /* Drain -----------------------------------------------------------------------------------------*/

@@ -46,6 +46,7 @@ struct unit_core {
     atomic_bool grace_over; /* running units are put back */
     atomic_bool fatal;      /* a handler met ERR_FATAL: the process exits */
 
+    bool probes_apart; /* set after init: another thread than the keeper calls unit_core_probe */
     uint64_t renew_at, beat_at, commit_at; /* of the keeper alone */
     bool was_shut;                         /* the same */
     uint64_t told_at;                      /* of the intake alone */
@@ -93,8 +94,11 @@ struct job_puts *job_puts_new(void);
 void job_puts_free(struct job_puts *puts, struct store *store, bool keep);
 
 /* The keeper: to be called every 50 to 200 ms, also during the drain, until no unit runs. Renews
- * leases, beats, commits, probes what a breaker keeps shut, hands back what may not be claimed. */
+ * leases, beats, commits, hands back what may not be claimed, and probes what a breaker keeps shut
+ * unless probes_apart. */
 void unit_core_keep(struct unit_core *core);
+/* The health calls that are due; they may take their time. */
+void unit_core_probe(struct unit_core *core);
 /* Commits at once. */
 void unit_core_commit(struct unit_core *core);
 
