@@ -24,6 +24,7 @@
 #define LAST_POLLS_MS 150U /* all of them */
 #define SHUT_BEFORE_PAUSE_MS 300U
 #define KEEPER_MS 100U
+#define DEAF_MS 5000 /* for units to notice that the grace is over */
 #define WORKER_STATEMENT_MS 15000U
 
 /* Polling ---------------------------------------------------------------------------------------*/
@@ -175,17 +176,28 @@ static void *tick_loop(void *arg)
 
 /* Drain -----------------------------------------------------------------------------------------*/
 
-static void wait_running(struct worker *worker)
+static bool wait_idle(struct worker *worker, int64_t ms)
 {
-    uint64_t until = clock_mono_ms() + (uint64_t)worker->service.core.drain_grace_ms;
+    uint64_t until = clock_mono_ms() + (uint64_t)ms;
 
     while (unit_core_busy(&worker->core) && clock_mono_ms() < until) {
         nap(20);
     }
-    if (unit_core_busy(&worker->core)) {
-        log_warn("grace is over, running units are put back");
-        atomic_store(&worker->service.store_abort, true);
-        unit_core_grace_over(&worker->core);
+    return !unit_core_busy(&worker->core);
+}
+
+static void wait_running(struct worker *worker)
+{
+    if (wait_idle(worker, worker->service.core.drain_grace_ms)) {
+        return;
+    }
+    log_warn("grace is over, running units are put back");
+    atomic_store(&worker->service.store_abort, true);
+    unit_core_grace_over(&worker->core);
+    if (!wait_idle(worker, DEAF_MS)) {
+        log_warn("a unit does not end, the process ends without it");
+        unit_core_release(&worker->core);
+        _exit(0); /* its thread cannot be joined */
     }
 }
 

@@ -407,6 +407,26 @@ bool unit_core_busy(struct unit_core *core)
     return busy;
 }
 
+void unit_core_release(struct unit_core *core)
+{
+    struct task_key keys[UNIT_SLOTS_MAX];
+    int64_t tokens[UNIT_SLOTS_MAX];
+    int slots[UNIT_SLOTS_MAX];
+    struct err err = ERR_INIT;
+    bool fenced;
+    int n = snapshot(core, keys, tokens, slots);
+
+    err_set(&err, ERR_TRANSIENT, "drain", "the worker ended before the unit did");
+    for (int i = 0; i < n; i++) {
+        const struct task_claim claim = {.key = keys[i], .token = tokens[i]};
+        struct err why = ERR_INIT;
+        if (core->io->put_back(core->io->ctx, &claim, TASK_BACK_DRAIN, 0, &err, NULL, &fenced,
+                               &why) < 0) {
+            log_err(LOG_WARN, "a running unit was not put back, its lease will run out", &why);
+        }
+    }
+}
+
 void unit_core_grace_over(struct unit_core *core)
 {
     atomic_store(&core->grace_over, true);

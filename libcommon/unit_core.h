@@ -109,3 +109,6 @@ void unit_core_drain_begin(struct unit_core *core);
 void unit_core_hand_back(struct unit_core *core);
 bool unit_core_busy(struct unit_core *core);
 void unit_core_grace_over(struct unit_core *core);
+/* Puts back, in place of their slots, what does not heed the end of the grace. The process must end
+ * at once. */
+void unit_core_release(struct unit_core *core);

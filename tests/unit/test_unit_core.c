@@ -76,10 +76,11 @@ static double random01(void *ctx)
     return 0.5;
 }
 
-static int claim(void *ctx, const struct task_key *key, int seq, struct task_claim *ret,
+static int claim(void *ctx, int slot, const struct task_key *key, int seq, struct task_claim *ret,
                  struct err *err)
 {
     (void)ctx;
+    (void)slot;
     (void)seq;
     w.claims++;
     if (w.stop_at_claim) {
@@ -467,16 +468,18 @@ static void test_drain(void **state)
     give(1);
     give(2);
     give(3);
-    /* The slot holds an order whose claim was not answered when the signal came. */
+    /* The slot holds an order whose claim was not answered when the signal came: it asks again, and
+     * puts back what it holds. */
     assert_true(unit_core_turn(&w.core, 0, 0));
-    assert_int_equal(w.handed_back, 1);
+    assert_int_equal(w.claims, 2);
+    assert_true(w.backs == 1 && w.how == TASK_BACK_DRAIN);
     unit_core_drain_begin(&w.core);
     assert_true(w.goodbye);
     unit_core_hand_back(&w.core);
-    assert_int_equal(w.handed_back, 3);
+    assert_int_equal(w.handed_back, 2);
     give(4); /* slips in */
     unit_core_hand_back(&w.core);
-    assert_int_equal(w.handed_back, 4);
+    assert_int_equal(w.handed_back, 3);
     assert_false(unit_core_turn(&w.core, 0, 0));
     unit_core_commit(&w.core);
     assert_true(w.committed == 5);
@@ -493,6 +496,30 @@ static void test_claimed_in_drain(void **state)
     give(1);
     assert_true(unit_core_turn(&w.core, 0, 0));
     assert_true(w.backs == 1 && w.how == TASK_BACK_DRAIN);
+}
+
+static void *turn_in_slot(void *arg);
+
+/* A handler that heeds nothing: its unit is put back in its place. */
+static void test_release(void **state)
+{
+    pthread_t other;
+    int zero = 0;
+
+    (void)state;
+    atomic_store(&w.release, false);
+    give(1);
+    assert_int_equal(pthread_create(&other, NULL, turn_in_slot, &zero), 0);
+    while (atomic_load(&w.inside) == 0) {
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
+    }
+    unit_core_drain_begin(&w.core);
+    unit_core_grace_over(&w.core);
+    assert_true(unit_core_busy(&w.core));
+    unit_core_release(&w.core);
+    assert_true(w.backs == 1 && w.how == TASK_BACK_DRAIN);
+    atomic_store(&w.release, true);
+    pthread_join(other, NULL);
 }
 
 static void *turn_in_slot(void *arg)
@@ -540,7 +567,7 @@ int main(void)
         TEST(test_done),       TEST(test_unknown_commit), TEST(test_unknown_commit_then_renewal),
         TEST(test_fenced),     TEST(test_fates),          TEST(test_breaker),
         TEST(test_probe_unit), TEST(test_drain),          TEST(test_claimed_in_drain),
-        TEST(test_alone),
+        TEST(test_release),    TEST(test_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
