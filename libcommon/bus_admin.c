@@ -144,6 +144,12 @@ int bus_seed_offsets(const char *brokers, const char *group, const char *topic, 
     }
     if (!code && seed->cnt > 0) {
         code = rd_kafka_commit(rk, seed, 0);
+        if (code == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID ||
+            code == RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION ||
+            code == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS) {
+            code =
+                RD_KAFKA_RESP_ERR_NO_ERROR; /* the group has members: they commit by themselves */
+        }
     }
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_topic_partition_list_destroy(seed);

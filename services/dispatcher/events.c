@@ -70,6 +70,8 @@ static int take_event(void *ctx, const struct task_event *event, struct err *err
 static bool send_all(struct dispatcher *d, struct outgoing *out)
 {
     bool ok[EVENTS_BATCH * 2];
+    struct timespec pause = {.tv_nsec = 250000000L};
+    uint64_t told_ms = 0;
 
     while (out->n > 0) {
         struct err err = ERR_INIT;
@@ -77,10 +79,14 @@ static bool send_all(struct dispatcher *d, struct outgoing *out)
             metrics_add("docfleet_events_published_total", "", (double)out->n);
             break;
         }
-        log_err(LOG_WARN, "events not sent, trying again", &err);
+        if (clock_mono_ms() - told_ms >= 10000 || told_ms == 0) {
+            told_ms = clock_mono_ms();
+            log_err(LOG_WARN, "events not sent, trying again", &err);
+        }
         if (atomic_load(&d->service.stopping)) {
             return false;
         }
+        nanosleep(&pause, NULL); /* a topic that is gone refuses at once */
     }
     return true;
 }
