@@ -22,6 +22,9 @@ def q1(world):
     rows = [dict(r, what="stuck") for r in world.fleet.sql(invariants.STUCK)]
     rows += [{"what": "accepted and lost", "file_id": f, **world.ledger.accepted[f]}
              for f in sorted(invariants.lost(world.fleet, world.ledger.accepted))]
+    rows += [dict(r, what="removed and alive") for r in world.fleet.sql(
+        "SELECT file_id, name, state FROM file WHERE state < 6 AND (file_id = ANY (%s::uuid[])"
+        " OR dataset_id = ANY (%s::uuid[]))", list(world.ledger.removed), list(world.ledger.gone))]
     rows += [dict(r, what="accepted twice, or never promised") for r in world.fleet.sql(
         "SELECT dataset_id, name, count(*) AS n, array_agg(file_id) AS files FROM file"
         " GROUP BY 1, 2 HAVING count(*) > 1")]

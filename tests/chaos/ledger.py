@@ -18,6 +18,7 @@ class Ledger:
         self.lock = threading.Lock()
         self.accepted = {}        # file id -> {"name", "user", "dataset", "at"}
         self.removed, self.cancelled, self.retried = set(), set(), set()
+        self.gone = set()         # datasets whose removal was promised
         self.maybe = set()        # asked to be removed or cancelled, no answer yet
         self.requests = self.repeats = self.unanswered = 0
         self.sent_names = 0

@@ -49,7 +49,14 @@ CREATE TABLE chaos.task_step (
 CREATE TABLE chaos.file_step (
     id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
     file_id uuid, generation int, was smallint, now smallint, main smallint);
+-- Of a thousand statements so many fail, as a deadlock or a lost serialization would. A sequence: it
+-- is set outside of transactions and read for nothing.
+CREATE SEQUENCE chaos.failing MINVALUE 0 START 0;
 CREATE FUNCTION chaos.on_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF random() * 1000 < (SELECT last_value FROM chaos.failing) THEN
+        RAISE EXCEPTION 'injected' USING ERRCODE =
+            (ARRAY['40001', '40P01', '55P03'])[1 + floor(random() * 3)::int];
+    END IF;
     INSERT INTO chaos.task_step (file_id, stage, unit, generation, was, now, token, seq, attempts,
         failures, refunds, owner)
     VALUES (NEW.file_id, NEW.stage, NEW.unit, NEW.generation,
@@ -162,7 +169,7 @@ class World:
         self.seed, self.random, self.real = seed, random.Random(seed), real
         self.slots, self.build, self.sleep = slots, build, {**SLEEP, **(sleep or {})}
         self.injected, self.unexpected, self.lock = [], [], threading.RLock()
-        self.pids, self.crash_points = {}, {}
+        self.pids, self.crash_points, self.ending = {}, {}, {}
         self.roles = self._roles(workers, gateways, dispatchers, cleaners, spare)
         self.idle = {n for n, r in self.roles.items() if r.get("spare")}
         self.servers = servers or ChaosServers(list(self.roles))
@@ -267,8 +274,9 @@ class World:
         self.fleet.start(name, env=more, wait=wait, **kw)
         self.pids[name] = self.fleet.processes[name].pid
         self.idle.discard(name)
+        self.crash_points.pop(name, None)
         if crash_at:
-            self.crash_points[name] = crash_at
+            self.crash_points[name] = (crash_at, time.monotonic())
 
     def running(self):
         return [n for n in self.roles if self.fleet.running(n)]
@@ -279,7 +287,7 @@ class World:
             code = process.popen.wait(timeout)
         except subprocess.TimeoutExpired:
             self.unexpected.append({"at": time.time(), "process": name, "code": "does not end",
-                                    "log": process.log()[-2000:]})
+                                    "log": process.log()[-2000:], "stacks": stacks(process.pid)})
             process.popen.kill()
             code = process.popen.wait(10)
         process._log.close()
@@ -301,9 +309,11 @@ class World:
                                     "log": "after SIGTERM"})
         return code
 
-    def scale_down(self, name):
-        self.terminate(name)
-        self.idle.add(name)
+    def terminate_later(self, name, then, timeout=40):
+        """SIGTERM without waiting; supervise() sees the end and calls then()."""
+        self.note("terminate", name)
+        self.ending[name] = (time.monotonic() + timeout, then)
+        self.fleet.processes[name].send(signal.SIGTERM)
 
     def freeze(self, name, seconds=None):
         """SIGSTOP: a zombie that may come back; thaw() lets it."""
@@ -318,11 +328,13 @@ class World:
         """Restarts what has ended; what no fault explains is remembered."""
         for name in list(self.fleet.processes):
             process = self.fleet.processes[name]
+            if name in self.ending and self._ended(name, process):
+                continue
             if process.alive():
                 continue
             code, log = process.popen.returncode, process.log()
             self._gone(name)
-            point = self.crash_points.pop(name, None)
+            point, _ = self.crash_points.pop(name, (None, 0))
             if code == -signal.SIGKILL and point:
                 self.note("crash_point", name, point=point)
             elif code == -signal.SIGABRT and self.roles[name].get("binary"):
@@ -331,6 +343,25 @@ class World:
                 self.unexpected.append({"at": time.time(), "process": name, "code": code,
                                         "log": log[-2000:]})
             self.run(name)
+
+    def _ended(self, name, process):
+        """Looks after a process that was told to end; false once nobody waits for it."""
+        deadline, then = self.ending[name]
+        point = self.crash_points.get(name)
+        if process.alive() and time.monotonic() < deadline:
+            return True
+        del self.ending[name]
+        late, log, where = process.alive(), process.log(), None
+        if late:
+            where = stacks(process.pid)
+            process.popen.kill()
+        code = self._gone(name)
+        if late or not (code == 0 or (point and code == -signal.SIGKILL)):
+            self.unexpected.append({"at": time.time(), "process": name, "log": log[-2000:],
+                                    "stacks": where,
+                                    "code": "does not end" if late else f"{code} after SIGTERM"})
+        then()
+        return True
 
     # servers
     def postgres_crash(self):
@@ -354,7 +385,10 @@ class World:
         self.servers.start_kafka()
         rig.wait_until(self.servers.kafka_answers, 90, what="Kafka")
         if topics:
-            self.fleet.ctl("migrate", "--topics", "--partitions", str(self.partitions))
+            self.make_topics()
+
+    def make_topics(self):
+        self.fleet.ctl("migrate", "--topics", "--partitions", str(self.partitions))
 
     def s3_kill(self):
         self.note("s3_kill")
@@ -383,6 +417,9 @@ class World:
         """LISTEN sessions end: notifications are lost until they are back."""
         self.note("deafen")
         return self.terminate_sessions("a.query ILIKE 'LISTEN%%'")
+
+    def sql_errors(self, permille):
+        self.fleet.sql("SELECT setval('chaos.failing', %s)", permille)
 
     # Kafka
     def admin(self):
@@ -515,7 +552,10 @@ class World:
                     not self.servers.processes[server].alive():
                 getattr(self.servers, "start_" + server)()
         self.servers.wait_ready()
+        self.sql_errors(0)
+        self.make_topics()
         self.supervise()
+        rig.wait_until(lambda: self.supervise() or not self.ending, 60, what="ends of processes")
         for name in self.roles:
             if name not in self.idle and not self.fleet.running(name):
                 self.run(name)
@@ -531,6 +571,16 @@ class World:
                 " (SELECT count(*) FROM task WHERE state < 4) AS tasks")
             return rows[0]["files"] == 0 and rows[0]["tasks"] == 0
         rig.wait_until(quiet, timeout, interval=0.25, what="every file in a terminal state")
+
+
+def stacks(pid):
+    """Where the threads of a process are that does not end, if gdb is there to tell."""
+    try:
+        run = subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"],
+                             capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return str(e)
+    return [line[:200] for line in run.stdout.splitlines() if re.match(r"#|Thread", line)]
 
 
 def busy(pid):
