@@ -119,7 +119,8 @@ struct task_claim {
 void task_claim_done(struct task_claim *claim);
 
 /* dispatched -> running, leased for lease_ms. 1: claimed; 0: stale, duplicate, cancelled or
- * deleted: skip. */
+ * deleted: skip. owner: one slot of one process; when it asks again for the same sending, as it has
+ * had no answer, it gets what it holds, and no attempt is counted twice. */
 int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, const char *owner,
                int64_t lease_ms, struct task_claim *ret_claim, struct err *err) WARN_UNUSED;
 

@@ -14,11 +14,12 @@
 
 static const char claim_sql[] =
     "WITH c AS (UPDATE task t SET state = 2, lease_token = lease_token + 1,"
-    "    attempts = attempts + 1, lease_owner = $6, lease_until = now() + $7::bigint * interval '1 "
-    "ms',"
-    "    updated_at = now()"
+    "    attempts = attempts + CASE WHEN t.state = 1 THEN 1 ELSE 0 END, lease_owner = $6,"
+    "    lease_until = now() + $7::bigint * interval '1 ms', updated_at = now()"
     "  FROM file f WHERE t.file_id = $1::uuid AND t.stage = $2::smallint AND t.unit = $3::int"
-    "    AND t.generation = $4::int AND t.state = 1 AND t.dispatch_seq = $5::int"
+    "    AND t.generation = $4::int AND t.dispatch_seq = $5::int"
+    /* Running for the same owner: its claim was committed, but the answer was lost. */
+    "    AND (t.state = 1 OR (t.state = 2 AND t.lease_owner = $6))"
     "    AND f.file_id = t.file_id AND f.generation = t.generation"
     "    AND f.state = CASE WHEN t.stage = 6 THEN 6 ELSE 1 END"
     "  RETURNING t.*, f.version, f.name, f.bytes, f.dataset_id, f.batch_id),"

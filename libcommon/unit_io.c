@@ -42,13 +42,15 @@ static double io_random01(void *ctx)
     return (double)r / (double)UINT32_MAX;
 }
 
-static int io_claim(void *ctx, const struct task_key *key, int dispatch_seq,
+static int io_claim(void *ctx, int slot, const struct task_key *key, int dispatch_seq,
                     struct task_claim *ret_claim, struct err *err)
 {
     struct worker *worker = ctx;
+    char owner[sizeof(worker->service.id) + 8];
 
-    return task_claim(worker->service.db, key, dispatch_seq, worker->service.id,
-                      worker->service.core.lease_ms, ret_claim, err);
+    snprintf(owner, sizeof(owner), "%s:%d", worker->service.id, slot);
+    return task_claim(worker->service.db, key, dispatch_seq, owner, worker->service.core.lease_ms,
+                      ret_claim, err);
 }
 
 static int io_renew(void *ctx, const struct task_key *keys, const int64_t *tokens, size_t n,

@@ -37,7 +37,7 @@ struct unit_io {
     double (*random01)(void *ctx);
 
     /* As task_claim, .. in task.h, for this worker and its lease time. claim: 1, 0 (skip) or -1. */
-    int (*claim)(void *ctx, const struct task_key *key, int dispatch_seq,
+    int (*claim)(void *ctx, int slot, const struct task_key *key, int dispatch_seq,
                  struct task_claim *ret_claim, struct err *err);
     int (*renew)(void *ctx, const struct task_key *keys, const int64_t *tokens, size_t n,
                  bool *lost, struct err *err);

@@ -32,17 +32,19 @@ int64_t unit_backoff_ms(int n, double random01)
     return delay / 2 + (int64_t)((double)delay * random01);
 }
 
-/* Claims until the database answers; false when there is nothing to run. */
-static bool claim_item(struct unit_core *core, const struct work_item *item,
+/* Claims until the database answers, in a drain too where it has not yet: a claim that came through
+ * unseen would run out and count as a crash. False when there is nothing to run. */
+static bool claim_item(struct unit_core *core, int slot, const struct work_item *item,
                        struct task_claim *ret_claim)
 {
     const struct unit_io *io = core->io;
-    bool told = false;
+    bool unsure = false; /* a try had no answer: it may have been the claim */
 
     fault_point("claim.before");
-    while (!atomic_load(&core->stopping)) {
+    while (!atomic_load(&core->stopping) || (unsure && !atomic_load(&core->grace_over))) {
         struct err err = ERR_INIT;
-        int r = io->claim(io->ctx, &item->order.key, item->order.dispatch_seq, ret_claim, &err);
+        int r =
+            io->claim(io->ctx, slot, &item->order.key, item->order.dispatch_seq, ret_claim, &err);
         if (r >= 0) {
             stage_queue_settle(core->queue, item->partition, item->offset);
             if (r == 0) {
@@ -56,9 +58,9 @@ static bool claim_item(struct unit_core *core, const struct work_item *item,
             stage_queue_settle(core->queue, item->partition, item->offset);
             return false;
         }
-        if (!told) {
+        if (!unsure) {
             log_err(LOG_WARN, "claim waits for postgres", &err);
-            told = true;
+            unsure = true;
         }
         io->pause_ms(io->ctx, RETRY_MS);
     }
@@ -362,7 +364,7 @@ void unit_run(struct unit_core *core, int slot, const struct work_item *item)
     log_context_set("stage", stage_name(item->order.key.stage));
     snprintf(unit, sizeof(unit), "%d", item->order.key.unit);
     log_context_set("unit", unit);
-    if (claim_item(core, item, &claim)) {
+    if (claim_item(core, slot, item, &claim)) {
         if (item->order.sent_ms > 0) {
             int64_t hop = io->wall_ms(io->ctx) - item->order.sent_ms;
             metrics_observe("docfleet_stage_hop_seconds", core->label,

@@ -142,6 +142,9 @@ static bool clock_runs(struct stage_lead *lead)
 {
     bool doubt = false;
 
+    if (!lead->broker_ok) { /* with nothing left to send nobody else looks whether it is back */
+        lead->broker_ok = lead->io.broker_alive(lead->io.ctx);
+    }
     if (!lead->broker_ok || lead->slots == 0 || lead->paused) {
         return false;
     }

@@ -102,10 +102,10 @@ void world_check_commit(int stage, const struct bus_rec *rec)
 /* A lease ran out: only a worker that was lost, stopped or cut off may let that happen. */
 void world_check_expire(const struct m_task *t)
 {
-    const struct wworker *worker = w.workers[t->holder];
+    const struct wworker *worker = w.workers[t->owner / UNIT_SLOTS_MAX];
     bool excused = !worker->proc.alive || worker->cut_end * MS >= t->claimed_at * MS;
 
-    if (w.kind != WORLD_MIXED && !t->answer_lost) {
+    if (w.kind != WORLD_MIXED) {
         world_fail("I8: a lease ran out in an outage (file %d stage %d unit %d%s)", t->file,
                    t->stage, t->unit, t->answer_lost ? ", the answer to its claim was lost" : "");
     } else if (!excused && !t->answer_lost) {

@@ -34,7 +34,7 @@ struct m_task {
     /* What no column holds: the simulator's ledger, since the counters began at 0. */
     int done_times; /* transitions to done, ever */
     int lost;       /* leases that ran out */
-    int holder;     /* number of the worker that claimed it */
+    int owner;      /* lease_owner: a slot of a worker */
     int64_t claimed_at, pending_at;
     int settled_seq;     /* newest sending that a worker asked about or gave back */
     bool answer_lost;    /* the worker does not know that it holds it */
@@ -158,8 +158,8 @@ int model_rerun(struct model *m, int user, int file, int from, int lane);
 /* Workers (task_ops.c): the same arguments and answers as there, without a database to fail.
  * -----*/
 
-int model_claim(struct model *m, const struct task_key *key, int dispatch_seq, int64_t lease_ms,
-                struct task_claim *ret_claim);
+int model_claim(struct model *m, const struct task_key *key, int dispatch_seq, int owner,
+                int64_t lease_ms, struct task_claim *ret_claim);
 void model_renew(struct model *m, const struct task_key *keys, const int64_t *tokens, size_t n,
                  int64_t lease_ms, bool *lost);
 /* -1 when the statement would be refused (a constraint). */

@@ -20,6 +20,8 @@ static struct held {
 
 static const char *const stage_names[] = {"", "text", "ocr", "ai", "preview", "thumbnail", "clean"};
 
+static const char *const owners[] = {"w1:0", "w1:1", "w2:0"};
+
 #define step(...) snprintf(step_name, sizeof(step_name), __VA_ARGS__)
 
 static struct task_key key_of(const struct m_task *t)
@@ -303,9 +305,10 @@ static void do_claim(void)
     int64_t lease = sim_chance(0.3) ? -1000 : FAR_MS;
     step("claim of file %d %s unit %d gen %d seq %d", t->file, stage_names[t->stage], t->unit,
          t->generation, seq);
-    int r = task_claim(db, &key, seq, "w1", lease, &h->real, &err);
+    int owner = (int)sim_range(0, 2);
+    int r = task_claim(db, &key, seq, owners[owner], lease, &h->real, &err);
     must(r, &err);
-    same("claimed", r, model_claim(&m, &key, seq, lease, &h->mine));
+    same("claimed", r, model_claim(&m, &key, seq, owner, lease, &h->mine));
     if (r > 0) {
         h->used = true;
         same("token", h->real.token, h->mine.token);

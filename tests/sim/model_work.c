@@ -12,21 +12,26 @@
 
 /* Claim, lease ----------------------------------------------------------------------------------*/
 
-int model_claim(struct model *m, const struct task_key *key, int dispatch_seq, int64_t lease_ms,
-                struct task_claim *ret_claim)
+int model_claim(struct model *m, const struct task_key *key, int dispatch_seq, int owner,
+                int64_t lease_ms, struct task_claim *ret_claim)
 {
     struct m_task *t = model_task(m, key);
     struct m_file *f = t ? &m->files[t->file] : NULL;
 
-    if (!t || t->state != TASK_DISPATCHED || t->dispatch_seq != dispatch_seq ||
+    bool again = t && t->state == TASK_RUNNING && t->owner == owner;
+
+    if (!t || (t->state != TASK_DISPATCHED && !again) || t->dispatch_seq != dispatch_seq ||
         f->generation != t->generation ||
         f->state != (t->stage == STAGE_CLEAN ? FILE_DELETING : FILE_PROCESSING)) {
         return 0;
     }
     t->token++;
-    t->attempts++;
+    t->owner = owner;
     t->lease_until = m->now + lease_ms;
-    model_task_to(m, t, TASK_RUNNING, MODEL_NONE, "claim");
+    if (!again) {
+        t->attempts++;
+        model_task_to(m, t, TASK_RUNNING, MODEL_NONE, "claim");
+    }
     *ret_claim = (struct task_claim){.key = *key,
                                      .token = t->token,
                                      .attempts = t->attempts,

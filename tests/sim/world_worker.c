@@ -54,7 +54,7 @@ static double io_random(void *ctx)
     return (double)(sim_rand() >> 11) * 0x1.0p-53;
 }
 
-static int io_claim(void *ctx, const struct task_key *key, int dispatch_seq,
+static int io_claim(void *ctx, int slot, const struct task_key *key, int dispatch_seq,
                     struct task_claim *ret_claim, struct err *err)
 {
     struct wworker *me = ctx;
@@ -63,10 +63,10 @@ static int io_claim(void *ctx, const struct task_key *key, int dispatch_seq,
         return -1;
     }
     struct task_claim claim;
-    int r = model_claim(&w.m, key, dispatch_seq, LEASE_MS, &claim);
+    int r =
+        model_claim(&w.m, key, dispatch_seq, me->number * UNIT_SLOTS_MAX + slot, LEASE_MS, &claim);
     struct m_task *t = model_task(&w.m, key);
     if (t && r > 0) {
-        t->holder = me->number;
         t->claimed_at = fiber_now();
         t->answer_lost = true;
     }
@@ -108,7 +108,7 @@ static struct m_task *before_end(const struct wworker *me, const struct task_cla
 {
     struct m_task *t = model_task(&w.m, &claim->key);
 
-    return t && t->state == TASK_RUNNING && t->holder == me->number ? t : NULL;
+    return t && t->state == TASK_RUNNING && t->owner / UNIT_SLOTS_MAX == me->number ? t : NULL;
 }
 
 static void after_end(const struct wworker *me, const struct task_claim *claim, bool fenced,
