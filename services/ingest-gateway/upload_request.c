@@ -120,18 +120,25 @@ static size_t task_files(const struct upload *u, struct task_file *files)
     return n;
 }
 
-/* After a commit whose answer was lost: 1 it happened, 0 it did not, -1 nobody knows. */
+/* After a commit whose answer was lost: 1 it happened, 0 it did not, -1 nobody knows. The server
+ * may still be at it, so that reading is not enough: a row with the same key has to wait for its
+ * end. It is never committed. */
 static int commit_happened(struct request *req, const char *batch_id)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct err ignored = ERR_INIT;
-    const char *params[] = {batch_id};
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    struct err err = ERR_INIT;
+    const char *params[] = {batch_id, req->who.user_id, req->params[0]};
 
-    if (db_run(req->gw->db, "SELECT 1 FROM batch WHERE batch_id = $1::uuid", 1, params, &res,
-               &ignored) < 0) {
+    if (db_acquire(req->gw->db, &conn, &err) < 0 || db_begin(conn, &err) < 0) {
         return -1;
     }
-    return PQntuples(res);
+    if (db_query(conn,
+                 "INSERT INTO batch (batch_id, user_id, dataset_id)"
+                 " VALUES ($1::uuid, $2::uuid, $3::uuid)",
+                 3, params, NULL, &err) == 0) {
+        return 0;
+    }
+    return strcmp(err.code, "db_unique") == 0 ? 1 : -1;
 }
 
 /* *ret_keep: whether the objects now belong to rows, or may do. */
