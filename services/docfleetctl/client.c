@@ -185,6 +185,11 @@ int api_call(const struct api *api, const char *method, const char *path, const 
 
 int api_print(const struct api *api, const char *path, struct err *err)
 {
+    return api_print_to(api, path, STDOUT_FILENO, err);
+}
+
+int api_print_to(const struct api *api, const char *path, int fd, struct err *err)
+{
     CLEANUP(buf_done) struct buf url;
     CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
     const char *headers[] = {api->authorization};
@@ -197,7 +202,7 @@ int api_print(const struct api *api, const char *path, struct err *err)
                                    .headers = headers,
                                    .n_headers = 1,
                                    .sink_to_fd = true,
-                                   .sink_fd = STDOUT_FILENO,
+                                   .sink_fd = fd,
                                    .max_response = INT64_MAX,
                                    .timeout_ms = 3600000};
     return call_until(api, &request, &resp, err);

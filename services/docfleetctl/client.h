@@ -34,6 +34,7 @@ int api_call(const struct api *api, const char *method, const char *path, const 
              json_t **ret_doc, struct err *err) WARN_UNUSED;
 /* Copies a 2xx body to stdout as it comes. */
 int api_print(const struct api *api, const char *path, struct err *err) WARN_UNUSED;
+int api_print_to(const struct api *api, const char *path, int fd, struct err *err) WARN_UNUSED;
 
 /* An answer that is no success (problem+json or anything else) as an error. Returns -1. */
 int api_problem(const struct api *api, const struct http_response *resp, struct err *err);

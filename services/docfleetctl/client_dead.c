@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * docfleetctl dead-letters: what was given up, sent again or closed for good.
+ * docfleetctl dead-letters: what was given up and why, sent again or closed for good.
  * Invariant: without any filter nothing is replayed or discarded unless --all says so.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "services/docfleetctl/client.h"
 
@@ -12,11 +14,35 @@
 
 static const struct {
     const char *option, *member;
-} filters[] = {{"--stage", "stage"},
-               {"--reason", "reason"},
-               {"--user", "userId"},
-               {"--file", "fileId"},
-               {"--id", "id"}};
+    bool time;
+} filters[] = {{"--stage", "stage", false}, {"--reason", "reason", false},
+               {"--class", "class", false}, {"--version", "version", false},
+               {"--user", "userId", false}, {"--dataset", "datasetId", false},
+               {"--file", "fileId", false}, {"--id", "id", false},
+               {"--since", "since", true},  {"--until", "until", true}};
+
+/* "90m", "24h", "7d" ago as a time; anything else is left to the gateway. */
+static void time_of(const char *text, char *out, size_t size)
+{
+    char *end = NULL;
+    long long n = strtoll(text, &end, 10);
+    long long unit = !end || end == text || end[0] == '\0' || end[1] != '\0' ? 0
+                     : *end == 's'                                           ? 1
+                     : *end == 'm'                                           ? 60
+                     : *end == 'h'                                           ? 3600
+                     : *end == 'd'                                           ? 86400
+                                                                             : 0;
+    time_t at = time(NULL);
+    struct tm tm;
+
+    if (unit == 0 || n < 0 || n > 36500) {
+        snprintf(out, size, "%s", text);
+        return;
+    }
+    at -= (time_t)(n * unit);
+    gmtime_r(&at, &tm);
+    strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
 
 static json_t *take_filter(struct ctl *ctl)
 {
@@ -24,6 +50,11 @@ static json_t *take_filter(struct ctl *ctl)
 
     for (size_t i = 0; filter && i < ARRAY_LEN(filters); i++) {
         const char *value = ctl_option(ctl, filters[i].option);
+        char when[64];
+        if (value && filters[i].time) {
+            time_of(value, when, sizeof(when));
+            value = when;
+        }
         if (value) {
             json_object_set_new(filter, filters[i].member, json_string(value));
         }
@@ -31,22 +62,22 @@ static json_t *take_filter(struct ctl *ctl)
     return filter;
 }
 
-static int list_path(const json_t *filter, const char *cursor, struct buf *path, struct err *err)
+static int list_path(const json_t *filter, const char *state, const char *cursor, struct buf *path,
+                     struct err *err)
 {
-    const char *name;
-    const json_t *value;
-
     buf_reset(path);
     if (buf_puts(path, LETTERS "?limit=200", err) < 0) {
         return -1;
     }
     for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
-        name = filters[i].member;
-        value = json_object_get(filter, name);
-        if (value && (buf_printf(path, err, "&%s=", name) < 0 ||
+        const json_t *value = json_object_get(filter, filters[i].member);
+        if (value && (buf_printf(path, err, "&%s=", filters[i].member) < 0 ||
                       http_encode(path, json_string_value(value), false, err) < 0)) {
             return -1;
         }
+    }
+    if (state && (buf_puts(path, "&state=", err) < 0 || http_encode(path, state, false, err) < 0)) {
+        return -1;
     }
     return cursor ? buf_printf(path, err, "&cursor=%s", cursor) : 0;
 }
@@ -60,6 +91,12 @@ static void print_letter(const json_t *letter)
            api_text(letter, "fileId"), api_text(letter, "lastError"));
 }
 
+static void print_json_line(const json_t *doc)
+{
+    json_dumpf(doc, stdout, JSON_COMPACT);
+    putchar('\n');
+}
+
 int ctl_dead_list(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
@@ -67,18 +104,18 @@ int ctl_dead_list(struct ctl *ctl, struct err *err)
     CLEANUP(json_cleanup) json_t *page = NULL;
     CLEANUP(buf_done) struct buf path;
     bool json = ctl_flag(ctl, "--json");
+    const char *state = ctl_option(ctl, "--state");
     const char *cursor = NULL;
 
     buf_init(&path, 16384);
-    if (ctl_expect(ctl, 0, 0, "dead-letters list [--stage S] [--reason R] [--file ID] [--json]",
-                   err) < 0 ||
+    if (ctl_expect(ctl, 0, 0, "dead-letters list [filter] [--state S] [--json]", err) < 0 ||
         api_open(ctl, true, &api, err) < 0) {
         return -1;
     }
     do {
         size_t i;
         json_t *letter;
-        if (list_path(filter, cursor, &path, err) < 0) {
+        if (list_path(filter, state, cursor, &path, err) < 0) {
             return -1;
         }
         json_decref(page);
@@ -89,8 +126,7 @@ int ctl_dead_list(struct ctl *ctl, struct err *err)
         json_array_foreach(json_object_get(page, "items"), i, letter)
         {
             if (json) {
-                json_dumpf(letter, stdout, JSON_COMPACT);
-                putchar('\n');
+                print_json_line(letter);
             } else {
                 print_letter(letter);
             }
@@ -100,42 +136,180 @@ int ctl_dead_list(struct ctl *ctl, struct err *err)
     return 0;
 }
 
+static void show_line(const char *name, const char *value)
+{
+    if (value[0] != '\0') {
+        printf("  %-10s %s\n", name, value);
+    }
+}
+
+static void show_letter(const json_t *d)
+{
+    const json_t *evidence = json_object_get(d, "evidence");
+    const json_t *input = json_object_get(evidence, "input");
+    CLEANUP(free_cleanup)
+    char *child = json_is_object(json_object_get(d, "child"))
+                      ? json_dumps(json_object_get(d, "child"), JSON_COMPACT)
+                      : NULL;
+
+    printf("%s: %s\n", api_text(d, "reason"), api_text(d, "explanation"));
+    printf("what helps: %s\n\n", api_text(d, "advice"));
+    show_line("letter", api_text(d, "id"));
+    show_line("state", api_text(d, "state"));
+    show_line("file", api_text(d, "fileId"));
+    show_line("name", api_text(d, "fileName"));
+    show_line("dataset", api_text(d, "datasetId"));
+    show_line("user", api_text(d, "userId"));
+    printf("  %-10s %s, unit %lld, generation %lld\n", "work", api_text(d, "stage"),
+           (long long)api_int(d, "unit"), (long long)api_int(d, "generation"));
+    printf("  %-10s %s; %lld attempts, %lld failures, %lld workers lost, %lld outages\n", "class",
+           api_text(d, "class"), (long long)api_int(d, "attempts"),
+           (long long)api_int(d, "failures"), (long long)api_int(d, "crashes"),
+           (long long)api_int(d, "outageRetries"));
+    show_line("error", api_text(d, "lastError"));
+    show_line("child", child ? api_clean(child) : "");
+    show_line("input", api_text(input, "key"));
+    show_line("etag", api_text(input, "etag"));
+    show_line("kind", api_text(input, "kind"));
+    if (json_is_integer(json_object_get(input, "bytes"))) {
+        printf("  %-10s %lld\n", "bytes", (long long)api_int(input, "bytes"));
+    }
+    show_line("worker", api_text(evidence, "worker"));
+    show_line("program", api_text(evidence, "codeVersion"));
+    show_line("trace", api_text(evidence, "trace"));
+    show_line("first", api_text(d, "firstAt"));
+    show_line("last", api_text(d, "lastAt"));
+    show_line("replay of", api_text(d, "replayOf"));
+    show_line("closed", api_text(d, "closedAt"));
+    show_line("by", api_text(d, "actor"));
+    printf("  %-10s %s\n", "replay",
+           json_is_true(json_object_get(d, "replayable"))
+               ? "would send it back to work"
+               : "would do nothing: closed, removed, or run again since");
+}
+
+int ctl_dead_show(struct ctl *ctl, struct err *err)
+{
+    CLEANUP(api_close) struct api api = {0};
+    CLEANUP(json_cleanup) json_t *letter = NULL;
+    CLEANUP(buf_done) struct buf path;
+    bool json = ctl_flag(ctl, "--json");
+
+    buf_init(&path, 256);
+    if (ctl_expect(ctl, 1, 1, "dead-letters show ID [--json]", err) < 0 ||
+        api_path(&path, LETTERS "/", ctl->argv[0], "", err) < 0 ||
+        api_open(ctl, true, &api, err) < 0 ||
+        api_call(&api, "GET", path.data, NULL, &letter, err) < 0) {
+        return -1;
+    }
+    if (json) {
+        print_json_line(letter);
+    } else {
+        show_letter(letter);
+    }
+    return 0;
+}
+
+/* What would happen: how many of what, and some of them. */
+static void print_dry(const json_t *answer)
+{
+    size_t i;
+    json_t *item;
+
+    printf("%lld dead letters match, %lld could be replayed\n",
+           (long long)api_int(answer, "matched"), (long long)api_int(answer, "replayable"));
+    json_array_foreach(json_object_get(answer, "groups"), i, item)
+    {
+        printf("%8lld  %-9s  %s (%s): %s\n", (long long)api_int(item, "letters"),
+               api_text(item, "stage"), api_text(item, "reason"), api_text(item, "class"),
+               api_text(item, "explanation"));
+    }
+    if (json_array_size(json_object_get(answer, "examples")) > 0) {
+        printf("for example\n");
+    }
+    json_array_foreach(json_object_get(answer, "examples"), i, item)
+    {
+        print_letter(item);
+    }
+}
+
+/* Calls until the gateway has no more to do, or left letters are done. */
+static int change_all(const struct api *api, const char *path, const char *done, json_t *body,
+                      long long left, json_t **ret_sum, struct err *err)
+{
+    long long matched = -1, replayable = 0, changed = 0;
+    bool more = true;
+
+    while (more && left > 0) { /* a call does a bounded share */
+        CLEANUP(json_cleanup) json_t *answer = NULL;
+        json_object_set_new(body, "limit", json_integer(left < 10000 ? left : 10000));
+        if (api_call(api, "POST", path, body, &answer, err) < 0) {
+            return -1;
+        }
+        if (matched < 0) {
+            matched = (long long)api_int(answer, "matched");
+            replayable = (long long)api_int(answer, "replayable");
+        }
+        changed += (long long)api_int(answer, done);
+        left -= (long long)api_int(answer, done);
+        more = json_is_true(json_object_get(answer, "more"));
+    }
+    *ret_sum = json_pack("{s:I, s:I, s:I, s:b, s:b}", "matched", (json_int_t)matched, "replayable",
+                         (json_int_t)replayable, done, (json_int_t)changed, "more", (int)more,
+                         "dryRun", 0);
+    return *ret_sum ? 0 : err_nomem(err);
+}
+
+static int take_limit(struct ctl *ctl, long long *ret_limit, struct err *err)
+{
+    const char *text = ctl_option(ctl, "--limit");
+    char *end = NULL;
+    long long n = text ? strtoll(text, &end, 10) : INT64_MAX;
+
+    if (text && (*end != '\0' || n < 1)) {
+        return err_set(err, ERR_PERMANENT, "usage", "--limit takes a number from 1");
+    }
+    *ret_limit = n;
+    return 0;
+}
+
 static int change(struct ctl *ctl, const char *verb, const char *done, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(json_cleanup) json_t *filter = take_filter(ctl);
     CLEANUP(json_cleanup) json_t *body = NULL;
-    bool dry = ctl_flag(ctl, "--dry-run"), all = ctl_flag(ctl, "--all"), more = true;
-    long long matched = -1, changed = 0;
+    CLEANUP(json_cleanup) json_t *answer = NULL;
+    bool dry = ctl_flag(ctl, "--dry-run"), all = ctl_flag(ctl, "--all"),
+         json = ctl_flag(ctl, "--json");
+    long long limit = 0;
     char path[64], usage[160];
 
     snprintf(usage, sizeof(usage),
-             "dead-letters %s [--stage S] [--reason R] [--file ID] [--all] [--dry-run]", verb);
-    if (ctl_expect(ctl, 0, 0, usage, err) < 0 || api_open(ctl, true, &api, err) < 0) {
+             "dead-letters %s [filter | --all] [--limit N] [--dry-run] [--json]", verb);
+    if (take_limit(ctl, &limit, err) < 0 || ctl_expect(ctl, 0, 0, usage, err) < 0 ||
+        api_open(ctl, true, &api, err) < 0) {
         return -1;
     }
     if (json_object_size(filter) == 0 && !all && !dry) {
         return err_set(err, ERR_PERMANENT, "usage",
-                       "say which letters (--stage, --reason, --file, --user, --id) or --all");
+                       "say which letters (--stage, --reason, --file, --user, --id, ...) or --all");
     }
     body = json_pack("{s:O, s:b}", "filter", filter, "dryRun", (int)dry);
     if (!body) {
         return err_nomem(err);
     }
     snprintf(path, sizeof(path), LETTERS "/%s", verb);
-    while (more) { /* a call does a bounded share */
-        CLEANUP(json_cleanup) json_t *answer = NULL;
-        if (api_call(&api, "POST", path, body, &answer, err) < 0) {
-            return -1;
-        }
-        matched = matched < 0 ? (long long)api_int(answer, "matched") : matched;
-        changed += (long long)api_int(answer, done);
-        more = json_is_true(json_object_get(answer, "more"));
+    if (dry ? api_call(&api, "POST", path, body, &answer, err) < 0
+            : change_all(&api, path, done, body, limit, &answer, err) < 0) {
+        return -1;
     }
-    if (dry) {
-        printf("%lld dead letters match\n", matched);
+    if (json) {
+        print_json_line(answer);
+    } else if (dry) {
+        print_dry(answer);
     } else {
-        printf("%lld dead letters matched, %lld %s\n", matched, changed, done);
+        printf("%lld dead letters matched, %lld %s\n", (long long)api_int(answer, "matched"),
+               (long long)api_int(answer, done), done);
     }
     return 0;
 }

@@ -39,7 +39,17 @@ int ctl_upload(struct ctl *ctl, struct err *err);
 int ctl_status(struct ctl *ctl, struct err *err);
 int ctl_record(struct ctl *ctl, struct err *err);
 int ctl_text(struct ctl *ctl, struct err *err);
+int ctl_batch_cancel(struct ctl *ctl, struct err *err);
+int ctl_batch_retry(struct ctl *ctl, struct err *err);
+int ctl_receipt(struct ctl *ctl, struct err *err);
+int ctl_receipt_check(struct ctl *ctl, struct err *err);
+
+/* Operators, over the API. */
+int ctl_stages_list(struct ctl *ctl, struct err *err);
+int ctl_users_list(struct ctl *ctl, struct err *err);
+int ctl_users_weight(struct ctl *ctl, struct err *err);
 int ctl_dead_list(struct ctl *ctl, struct err *err);
+int ctl_dead_show(struct ctl *ctl, struct err *err);
 int ctl_dead_replay(struct ctl *ctl, struct err *err);
 int ctl_dead_discard(struct ctl *ctl, struct err *err);
 

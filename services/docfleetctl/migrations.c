@@ -17,10 +17,8 @@ INCLUDE_SQL(sql_0004, "proto-schemas/postgres/0004_ai_units.sql");
 INCLUDE_SQL(sql_0005, "proto-schemas/postgres/0005_product.sql");
 
 const struct migration migrations[] = {
-    {1, "core", sql_0001},
-    {2, "lanes and queue state", sql_0002},
-    {3, "worker breaker", sql_0003},
-    {4, "ai units", sql_0004},
+    {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
+    {3, "worker breaker", sql_0003}, {4, "ai units", sql_0004},
     {5, "product", sql_0005},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

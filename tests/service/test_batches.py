@@ -64,16 +64,19 @@ def test_counts_add_up_while_files_flow(fleet, client):
     assert sum(b["deleted"] for b in total) == 20
     # the same truth for operators and for the metric; and it bites
     assert "add up" in fleet.ctl("ledger")
-    fleet.sql("update count_base set n = n + 1 where ctid = (select ctid from count_base where n > 0 and"
-              " batch_id is not null limit 1)")
+    plant = "insert into count_delta (dataset_id, batch_id, to_state, n) values (%s, %s, 2, %s)"
+    fleet.sql(plant, dataset, batches[1], 1)
     with pytest.raises(AssertionError, match="add up"):
         invariants.check_ledger(fleet)
     wrong = fleet.ctl("ledger", "--json", check=False)
     assert wrong.returncode == 1 and {r["what"] for r in json.loads(wrong.stdout)} >= {"batch_accepted"}
     fleet.restart("cleaner", env={"DOCFLEET_CLEAN_INTERVAL": "200ms"})
     rig.wait_until(lambda: fleet.metrics("cleaner")["docfleet_ledger_mismatch"] > 0, 10)
-    off = fleet.sql("select * from ledger_mismatch() where what = 'batch_state'")[0]
-    fleet.sql("update count_base set n = n - 1 where batch_id = %s and state = %s", off["id"], off["state"])
+    off = fleet.sql("select what, id, state, ledger - truth as n from ledger_mismatch()")
+    assert {(r["what"], str(r["id"]), r["state"], r["n"]) for r in off} == {
+        ("batch_state", batches[1], 2, 1), ("dataset_state", dataset, 2, 1),
+        ("batch_accepted", batches[1], None, 1)}
+    fleet.sql(plant, dataset, batches[1], -1)
     rig.wait_until(lambda: fleet.metrics("cleaner")["docfleet_ledger_mismatch"] == 0, 10)
     invariants.check_ledger(fleet)
 
