@@ -209,6 +209,22 @@ static int write_outcome(struct job *job, const struct trait *tr, int file, stru
     }
 }
 
+/* A call of the store, behind its breaker. */
+static int use_store(struct job *job, struct err *err)
+{
+    int r = 0;
+
+    if (job_enter(job, GUARD_STORE, err) < 0) {
+        return -1;
+    }
+    fiber_sleep(sim_range(MS / 10, 5 * MS));
+    if (w.store_down) {
+        r = err_set(err, ERR_TRANSIENT, "store_unavailable", "the store is away");
+    }
+    job_leave(job, GUARD_STORE, r, err);
+    return r;
+}
+
 /* A unit that has taken its process with it twice has it for itself. */
 static void check_alone(struct wworker *me, bool alone)
 {
@@ -229,8 +245,8 @@ static int do_unit(struct job *job, struct err *err)
     if (r != 0) {
         return r;
     }
-    if (w.store_down) {
-        return err_set(err, ERR_TRANSIENT, "store_unavailable", "the store is away");
+    if (use_store(job, err) < 0) {
+        return -1;
     }
     if (sim_chance(0.5)) {
         put_object(job, file);
@@ -251,6 +267,23 @@ int world_handle(struct job *job, struct err *err)
     me->inside--;
     me->alone -= alone ? 1 : 0;
     return r;
+}
+
+/* As in stage_io.c, by the clock of the simulation. */
+int job_enter(struct job *job, enum guard_dep dep, struct err *err)
+{
+    int64_t wait = 0;
+
+    if (guard_enter(job->ctx->guard, dep, (uint64_t)(fiber_now() / 1000), &wait, err) < 0) {
+        job->retry_after_ms = wait;
+        return -1;
+    }
+    return 0;
+}
+
+void job_leave(struct job *job, enum guard_dep dep, int r, const struct err *err)
+{
+    guard_leave(job->ctx->guard, dep, (uint64_t)(fiber_now() / 1000), guard_answer(r, err));
 }
 
 /* What the cleaner's handler calls --------------------------------------------------------------*/
