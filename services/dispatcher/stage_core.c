@@ -33,7 +33,10 @@ void lead_contact(struct stage_lead *lead)
 {
     uint64_t now = lead->io.now_ms(lead->io.ctx);
 
-    if (now - lead->db_ok_at > (uint64_t)lead->c.lease_ms / 3) {
+    if (lead->db_ok_at == 0) {
+        /* Who begins cannot know of an outage before; if there was one, holders renew by then. */
+        lead->leases_from = now + (uint64_t)lead->c.lease_ms / 3;
+    } else if (now - lead->db_ok_at > (uint64_t)lead->c.lease_ms / 3) {
         lead->leases_from = now + (uint64_t)lead->c.lease_ms;
     }
     lead->db_ok_at = now;
@@ -57,7 +60,6 @@ int stage_lead_new(const struct stage_lead_config *config, const struct lead_io 
     lead->c = *config;
     lead->io = *io;
     lead->now = io->now_ms(io->ctx);
-    lead->db_ok_at = lead->now;
     if (sfq_new(config->fifo ? SFQ_FIFO : SFQ_FAIR, &lead->sfq, err) < 0) {
         free(lead);
         return -1;
@@ -77,7 +79,7 @@ void stage_lead_free(struct stage_lead *lead)
 
 void stage_lead_follow(struct stage_lead *lead)
 {
-    lead->db_ok_at = lead->io.now_ms(lead->io.ctx);
+    lead_contact(lead);
 }
 
 /* Tags begin at 0 for everybody: none was further than one unit's cost ahead of another that waits,

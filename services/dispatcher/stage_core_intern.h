@@ -35,7 +35,7 @@ struct stage_lead {
     uint64_t swept_at;    /* last sweep; 0: none yet */
     uint64_t looked_at;   /* last look at workers; 0: none yet */
     uint64_t census_at;   /* last census */
-    uint64_t db_ok_at;    /* Postgres last answered */
+    uint64_t db_ok_at;    /* Postgres last answered; 0: not yet */
     uint64_t leases_from; /* leases are left alone before */
     bool passing;         /* a pass over all flows is under way */
     struct task_place place;
