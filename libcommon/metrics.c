@@ -44,6 +44,7 @@ static const struct {
     {"docfleet_dependency_up", GAUGE, "1 where the dependency answers"},
     {"docfleet_provider_throttles_total", COUNTER, "Throttled calls, by provider"},
     {"docfleet_provider_calls_total", COUNTER, "Calls to paid providers, by outcome"},
+    {"docfleet_provider_cost_total", COUNTER, "Money spent at the AI provider, by its price list"},
     {"docfleet_provider_tokens_total", COUNTER, "Tokens used at the AI provider, by kind"},
     {"docfleet_upload_bytes_total", COUNTER, "Bytes received, by protocol"},
     {"docfleet_ledger_mismatch", GAUGE, "Batches and datasets whose counts do not add up"},

@@ -37,10 +37,10 @@ static const char files_sql[] =
     " f.generation, f.state, f.main_state, f.preview_state, f.thumb_state, f.errors,"
     " " SQL_TIME("f.accepted_at") ", " SQL_TIME(
         "f.updated_at") ","
-                        " (SELECT jsonb_agg(jsonb_build_array(t.stage, t.state, t.n, t.attempts) "
-                        "ORDER BY t.stage)"
-                        "   FROM (SELECT stage, state, count(*) AS n, max(attempts) AS attempts "
-                        "FROM task"
+                        " (SELECT jsonb_agg(jsonb_build_array(t.stage, t.state, t.n, t.attempts, "
+                        "t.ranges) ORDER BY t.stage)"
+                        "   FROM (SELECT stage, state, count(*) AS n, max(attempts) AS attempts, "
+                        "count(*) FILTER (WHERE unit > 0) AS ranges FROM task"
                         "     WHERE task.file_id = f.file_id AND task.generation = f.generation"
                         "     GROUP BY stage, state) t),"
                         " (SELECT jsonb_build_object('n', count(*), 'done', count(text_key), "
@@ -101,6 +101,24 @@ static struct pipe_tasks look_at_tasks(const json_t *tasks, const char *pipeline
     return r;
 }
 
+/* How far a stage is with its ranges of pages, as pages out of n; n when it has no ranges. */
+static int64_t pages_of_ranges(const json_t *tasks, int stage, int64_t n)
+{
+    int64_t all = 0, done = 0;
+    size_t i;
+    json_t *t;
+
+    json_array_foreach(tasks, i, t)
+    {
+        if (json_integer_value(json_array_get(t, 0)) == stage) {
+            int64_t ranges = json_integer_value(json_array_get(t, 4));
+            all += ranges;
+            done += json_integer_value(json_array_get(t, 1)) == TASK_DONE ? ranges : 0;
+        }
+    }
+    return all > 0 ? n * done / all : n;
+}
+
 static json_t *error_json(const json_t *errors, const char *pipeline)
 {
     const json_t *e = json_object_get(errors, pipeline);
@@ -150,6 +168,10 @@ static json_t *pipeline_json(const struct file_parts *parts, const char *pipelin
                   stage_name(t.stage), "attempts", (json_int_t)t.attempts, "queuePosition",
                   "etaSeconds", "retryAt", "error", error_json(parts->errors, pipeline));
     if (doc && with_pages) {
+        /* all text is there: what counts is how much of it has been looked at */
+        if (state == PIPE_LIVE && t.stage == STAGE_AI) {
+            done = pages_of_ranges(parts->tasks, STAGE_AI, done);
+        }
         json_object_set_new(doc, "pagesDone", total > 0 ? json_integer(done) : json_null());
         json_object_set_new(doc, "pagesTotal", total > 0 ? json_integer(total) : json_null());
     }

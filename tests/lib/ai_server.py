@@ -23,7 +23,9 @@ def completion(content, finish="stop", usage=True, **message):
             "choices": [{"index": 0, "finish_reason": finish,
                          "message": {"role": "assistant", "content": content, **message}}]}
     if usage:
-        body["usage"] = {"prompt_tokens": 200, "completion_tokens": 40, "total_tokens": 240,
+        prompt, answer = usage if isinstance(usage, tuple) else (200, 40)
+        body["usage"] = {"prompt_tokens": prompt, "completion_tokens": answer,
+                         "total_tokens": prompt + answer,
                          "prompt_tokens_details": {"cached_tokens": 50}}
     return 200, {}, body
 
@@ -96,7 +98,7 @@ class AiServer:
             self.calls.append(call)
             told = self.when(call) if self.when else None
             told = told or (self.script.pop(0) if self.script else None)
-        return told(call) if told else completion(self.filled(call))
+        return told(call) if told else completion(self.filled(call), usage=self.usage)
 
     def filled(self, call):
         """What `fill` has, for the columns that are asked for."""
@@ -118,6 +120,7 @@ class AiServer:
 
     def reset(self):
         self.calls, self.script, self.fill, self.when, self.reader = [], [], {}, None, None
+        self.usage = (200, 40)
 
     def stop(self):
         self.server.shutdown()
