@@ -178,13 +178,13 @@ static void draw_plan(void)
 {
     int r = (int)sim_range(0, 99);
 
-    w.kind = r < 65 ? WORLD_MIXED : r < 88 ? WORLD_OUTAGE : WORLD_FAIR;
-    w.n_users = (int)sim_range(1, 5);
+    w.kind = r < 68 ? WORLD_MIXED : r < 92 ? WORLD_OUTAGE : WORLD_FAIR;
+    w.n_users = (int)sim_range(1, 4);
     w.n_slots = (int)sim_range(1, 3);
     w.n_stage_workers = (int)sim_range(1, 2);
     w.n_dispatchers = (int)sim_range(1, 2);
     if (w.kind == WORLD_FAIR) {
-        w.n_users = (int)sim_range(14, 20);
+        w.n_users = (int)sim_range(12, 15);
         w.n_dispatchers = 1;
         w.n_slots = (int)sim_range(1, 2);
         w.n_stage_workers = 1;
@@ -239,7 +239,7 @@ void world_run(uint64_t seed, bool trace)
             world_start_worker(s);
         }
     }
-    w.faults_end = fiber_now() + (w.kind == WORLD_FAIR ? 40 * SECOND : sim_range(20, 90) * SECOND);
+    w.faults_end = fiber_now() + (w.kind == WORLD_FAIR ? 12 * SECOND : sim_range(20, 90) * SECOND);
     w.limit = w.faults_end + 4 * 3600 * SECOND;
     world_start_people();
     if (w.kind != WORLD_FAIR) {

@@ -100,7 +100,7 @@ static void act(int user)
 static void user_life(void *arg)
 {
     int user = (int)(uintptr_t)arg;
-    int files = (int)sim_range(1, sim_chance(0.15) ? 25 : 4);
+    int files = (int)sim_range(1, sim_chance(0.1) ? 20 : 3);
     int acts = (int)sim_range(0, 3);
 
     w.people_busy++;
@@ -121,7 +121,7 @@ static void user_life(void *arg)
 static void elephant(void *arg)
 {
     w.people_busy++;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 5; i++) {
         accept_file((int)(uintptr_t)arg, 1);
     }
     w.people_busy--;
@@ -130,11 +130,8 @@ static void elephant(void *arg)
 static void mouse(void *arg)
 {
     w.people_busy++;
-    for (int i = 0; i < 2; i++) {
-        fiber_sleep(i == 0 ? sim_range(11 * SECOND, 14 * SECOND) / w.n_slots
-                           : sim_range(18 * SECOND, 20 * SECOND));
-        accept_file((int)(uintptr_t)arg, 1);
-    }
+    fiber_sleep(sim_range(7 * SECOND, 10 * SECOND) / w.n_slots);
+    accept_file((int)(uintptr_t)arg, 1);
     w.people_busy--;
 }
 

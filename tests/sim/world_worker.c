@@ -293,7 +293,7 @@ static void slot_loop(void *arg)
 
     while (!atomic_load(&me->core.stopping) && !atomic_load(&me->core.fatal)) {
         if (!unit_core_turn(&me->core, slot, 0)) {
-            fiber_wait(&me->idle, world_idle_us(500 * MS));
+            fiber_wait(&me->idle, world_idle_us(2 * SECOND));
         }
     }
 }
@@ -338,7 +338,7 @@ static void poll_loop(void *arg)
             fiber_sleep(20 * MS);
             me->member.seen = fiber_now();
         } else {
-            poll_once(me, world_idle_us(100 * MS));
+            poll_once(me, world_idle_us(600 * MS)); /* a record or a rebalance wakes it */
         }
     }
     for (int64_t until = fiber_now() + 200 * MS; fiber_now() < until;) {
@@ -358,7 +358,7 @@ static void keep_loop(void *arg)
 
     while (!me->keep_stop) {
         unit_core_keep(&me->core);
-        fiber_sleep(me->inside > 0 ? 200 * MS : world_idle_us(200 * MS));
+        fiber_sleep(me->inside > 0 ? 200 * MS : world_idle_us(400 * MS));
     }
 }
 
