@@ -76,6 +76,7 @@ static const char *const known_names[] = {
     "SCHEMA_DIR",
     "SECOND_PASS",
     "SCRATCH_DIR",
+    "SHARDS",
     "SHARED",
     "SLEEP_MAX",
     "SLEEP_MIN",
