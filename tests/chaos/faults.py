@@ -128,33 +128,43 @@ class Faults:
         return f"down {' '.join(gone)}" if gone else None
 
     # --- servers ----------------------------------------------------------------------------------
-    def _server(self, name, stop, start, low, high, boot=1):
-        if self.down:  # one at a time: two at once only tell of one
+    def _server(self, name, stop, start, low, high, ready=None):
+        """Down for a while; the next server goes down only when this one answers again."""
+        if self.down:
             return None
-        seconds = round(self.dice.uniform(low, high), 1)
+        seconds, servers = round(self.dice.uniform(low, high), 1), self.world.servers
+        answers = ready or getattr(servers, {"s3": "s3_answers", "kafka": "kafka_answers",
+                                             "postgres": "postgres_answers"}[name])
         stop()
-        self.world.injected[-1]["seconds"] = seconds + 5
+        fault = self.world.injected[-1]
+        fault["seconds"] = 300  # until it is known
         self.down.add(name)
 
+        def look():
+            if name in servers.processes and not answers():
+                self.later(0.5, look)
+            else:
+                self.down.discard(name)
+                fault["seconds"] = time.time() - fault["at"]
+
         def back():
-            start()
-            self.later(boot, lambda: self.down.discard(name))
+            if name not in servers.processes:
+                start()
+            self.later(0.5, look)
         self.later(seconds, back)
         return f"{seconds} s"
 
     def broker_kill(self):
-        return self._server("kafka", self.world.broker_kill, self.world.servers.start_kafka, 0, 8,
-                            boot=6)
+        return self._server("kafka", self.world.broker_kill, self.world.servers.start_kafka, 0, 8)
 
     def broker_wipe(self):
-        def start():
-            self.world.servers.start_kafka()
-            self.later(4, topics)
-
-        def topics():  # raises while the broker is not up: it is tried again
-            self.world.servers.kafka_answers() or self.later(1, topics)
+        def ready():
+            if not self.world.servers.kafka_answers():
+                return False
             self.world.make_topics()
-        return self._server("kafka", self.world.broker_wipe, start, 0, 3, boot=12)
+            return True
+        return self._server("kafka", self.world.broker_wipe, self.world.servers.start_kafka, 0, 3,
+                            ready)
 
     def postgres_crash(self):
         return self._server("postgres", self.world.postgres_crash,

@@ -122,6 +122,9 @@ class Soak:
         self.load.pause.set()
         self.run_due(everything=True)
         self.world.heal()
+        self.later_list.clear()
+        for fault in self.world.injected:  # what was cut short has ended now
+            fault["seconds"] = min(fault["seconds"], time.time() - fault["at"])
         self.faults.down.clear(), self.faults.frozen.clear(), self.faults.limited.clear()
         drained = self.load.drain()
         found, quiet = {}, True
