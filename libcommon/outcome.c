@@ -8,7 +8,7 @@
 
 #define OUTCOME_ITEMS_MAX 20000U
 #define HAS "has" /* the first member, so that it is read without parsing */
-#define HAS_ALL (OUTCOME_UNITS | OUTCOME_RESULTS | OUTCOME_RECORD)
+#define HAS_ALL (OUTCOME_UNITS | OUTCOME_RESULTS | OUTCOME_RECORD | OUTCOME_ENDS)
 
 struct outcome {
     json_t *root;
@@ -163,7 +163,10 @@ char *outcome_dump(const struct outcome *out)
 {
     int has = (filled(out, "units") ? OUTCOME_UNITS : 0) |
               (filled(out, "artifacts") || filled(out, "pages") ? OUTCOME_RESULTS : 0) |
-              (json_object_get(out->root, "record") ? OUTCOME_RECORD : 0);
+              (json_object_get(out->root, "record") ? OUTCOME_RECORD : 0) |
+              (json_object_get(out->root, "pipeline") || json_object_get(out->root, "noThumbnail")
+                   ? OUTCOME_ENDS
+                   : 0);
 
     /* A new value keeps its member's place. */
     return json_object_set_new(out->root, HAS, json_integer(has)) < 0
@@ -175,9 +178,11 @@ int outcome_has(const char *text)
 {
     static const char begin[] = "{\"" HAS "\":";
     size_t n = sizeof(begin) - 1;
+    char *end = NULL;
 
-    return strncmp(text, begin, n) == 0 && text[n] >= '0' && text[n] <= '0' + HAS_ALL &&
-                   text[n + 1] == ','
-               ? text[n] - '0'
-               : HAS_ALL;
+    if (strncmp(text, begin, n) != 0) {
+        return HAS_ALL;
+    }
+    long has = strtol(text + n, &end, 10);
+    return *end == ',' && has >= 0 && has <= HAS_ALL ? (int)has : HAS_ALL;
 }

@@ -62,9 +62,10 @@ void outcome_set_cost(struct outcome *out, int cost);
 bool outcome_skipped(const struct outcome *out);
 /* The JSON for task_complete; malloc'd. */
 char *outcome_dump(const struct outcome *out);
-/* What an outcome's text says that it holds beside next tasks and the pipeline's end; everything
- * for a text that outcome_dump did not make. */
+/* What an outcome's text says that it holds beside next tasks; everything for a text that
+ * outcome_dump did not make. */
 #define OUTCOME_UNITS 1
 #define OUTCOME_RESULTS 2 /* artifacts or pages */
 #define OUTCOME_RECORD 4
+#define OUTCOME_ENDS 8 /* the pipeline's end, or no thumbnail */
 int outcome_has(const char *text);

@@ -87,7 +87,7 @@
 
 /* The pipeline's new state, if the unit ends one; 'end' of a dead unit is failed. An old office
  * file has its text from the preview's conversion: no conversion, no text. */
-#define END_PIPELINE                                                                               \
+#define END_STATE                                                                                  \
     " p AS MATERIALIZED (SELECT g.*, CASE WHEN g.how = 'broken' THEN 3"                            \
     "      WHEN g.how = 'end' AND $7::boolean THEN 3"                                              \
     "      WHEN g.how = 'end' THEN (g.o->'pipeline'->>'state')::smallint END AS ends,"             \
@@ -109,7 +109,10 @@
     "      FROM file_version v WHERE v.file_id = p.file_id"                                        \
     "        AND v.version = (p.o->>'version')::int AND v.kind = 'ole2')"                          \
     "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = p.file_id AND x.stage = 1"       \
-    "        AND x.unit = 0 AND x.generation = p.generation)) AS no_text FROM p),"                 \
+    "        AND x.unit = 0 AND x.generation = p.generation)) AS no_text FROM p),"
+
+/* The states of file and pipeline, and the counts; only where the unit ends a pipeline. */
+#define END_FILE                                                                                   \
     " f AS (UPDATE file SET"                                                                       \
     "    main_state = CASE WHEN q.pipe = 'main' AND q.ends IS NOT NULL THEN q.ends"                \
     "                      WHEN q.no_text THEN 3 ELSE main_state END,"                             \
@@ -143,6 +146,7 @@
     "    file.version),"                                                                           \
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"               \
     "  SELECT dataset_id, batch_id, 1, state, 1 FROM f WHERE state BETWEEN 2 AND 5),"
+#define END_NO_FILE " f AS (SELECT NULL::smallint AS state WHERE false),"
 
 /* The cleaner's last pass: the file is gone. */
 #define END_CLEAN                                                                                  \
@@ -186,8 +190,7 @@
     "    ON v.file_id = d.file_id AND v.version = ($6::jsonb->>'version')::int"                    \
     "  WHERE $7::boolean),"
 
-/* The file's last event comes after the unit's: hence the look at e. */
-#define END_EVENTS                                                                                 \
+#define END_EVENT                                                                                  \
     " e AS (INSERT INTO event (user_id, file_id, kind, stage, body)"                               \
     "  SELECT q.user_id, q.file_id, k.kind, q.stage, jsonb_strip_nulls(jsonb_build_object("        \
     "      'datasetId', fl.dataset_id, 'batchId', fl.batch_id, 'unit', q.unit,"                    \
@@ -198,39 +201,49 @@
     "    (CASE WHEN q.has_record THEN 'record_updated' END),"                                      \
     "    (CASE WHEN $7::boolean THEN 'dead_letter' END)) AS k(kind) WHERE k.kind IS NOT NULL"      \
     "    AND (q.stage <> 6 OR k.kind = 'dead_letter')"                                             \
-    "  RETURNING 1),"                                                                              \
-    " ef AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"            \
+    "  RETURNING 1)"
+
+/* The file's last event comes after the unit's: hence the look at e. */
+#define END_FINAL                                                                                  \
+    ", ef AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"           \
     "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id, "        \
     "'state',"                                                                                     \
     "    (ARRAY['done','failed','cancelled','quarantined'])[state - 1], 'final', true)"            \
-    "  FROM f WHERE state BETWEEN 2 AND 5 AND (SELECT count(*) FROM e) >= 0)"                      \
+    "  FROM f WHERE state BETWEEN 2 AND 5 AND (SELECT count(*) FROM e) >= 0)"
+
+#define END_ANSWER                                                                                 \
     " SELECT g.how, f.state, (SELECT string_agg(DISTINCT stage::text, ',') FROM t)"                \
     " FROM g LEFT JOIN f ON true"
 
-static const char end_sql[] =
-    END_UNIT END_JOIN END_NEXT END_RESULTS END_PIPELINE END_CLEAN END_RECORD END_DEAD END_EVENTS;
-static const char end_plain_sql[] = END_UNIT END_NO_JOIN END_NEXT END_PIPELINE END_EVENTS;
-static const char end_results_sql[] =
-    END_UNIT END_NO_JOIN END_NEXT END_RESULTS END_PIPELINE END_EVENTS;
-static const char end_record_sql[] =
-    END_UNIT END_NO_JOIN END_NEXT END_PIPELINE END_RECORD END_EVENTS;
+static const char end_sql[] = END_UNIT END_JOIN END_NEXT END_RESULTS END_STATE END_FILE END_CLEAN
+    END_RECORD END_DEAD END_EVENT END_FINAL END_ANSWER;
+
+/* What units without ranges, failure and cleaning need. */
+#define END_SHORT(results, file, record, final)                                                    \
+    END_UNIT END_NO_JOIN END_NEXT results END_STATE file record END_EVENT final END_ANSWER
+
+static const struct {
+    int has; /* enum of outcome.h, or-ed */
+    const char *sql;
+} end_short[] = {
+    {0, END_SHORT("", END_NO_FILE, "", "")},
+    {OUTCOME_RESULTS, END_SHORT(END_RESULTS, END_NO_FILE, "", "")},
+    {OUTCOME_ENDS, END_SHORT("", END_FILE, "", END_FINAL)},
+    {OUTCOME_ENDS | OUTCOME_RESULTS, END_SHORT(END_RESULTS, END_FILE, "", END_FINAL)},
+    {OUTCOME_ENDS | OUTCOME_RECORD, END_SHORT("", END_FILE, END_RECORD, END_FINAL)},
+};
 
 /* The shortest statement that does all that this end asks for; *ret_n: its parameters. */
 static const char *choose(const struct task_claim *claim, const char *outcome, bool dead,
                           int *ret_n)
 {
+    bool plain = !dead && claim->key.unit == 0 && claim->key.stage != STAGE_CLEAN;
     int has = outcome_has(outcome);
 
-    *ret_n = 10;
-    if (!dead && claim->key.unit == 0 && claim->key.stage != STAGE_CLEAN) {
-        if (has == 0) {
-            return end_plain_sql;
-        }
-        if (has == OUTCOME_RESULTS) {
-            return end_results_sql;
-        }
-        if (has == OUTCOME_RECORD) {
-            return end_record_sql;
+    for (size_t i = 0; plain && i < ARRAY_LEN(end_short); i++) {
+        if (end_short[i].has == has) {
+            *ret_n = 10;
+            return end_short[i].sql;
         }
     }
     *ret_n = 13;

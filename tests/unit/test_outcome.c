@@ -47,7 +47,7 @@ static void test_has(void **state)
     struct err err = ERR_INIT;
 
     (void)state;
-    for (int what = 0; what < 8; what++) {
+    for (int what = 0; what < 16; what++) {
         CLEANUP(outcome_cleanup) struct outcome *out = NULL;
         assert_int_equal(outcome_new(1, &out, &err), 0);
         outcome_set_cost(out, 3);
@@ -56,12 +56,15 @@ static void test_has(void **state)
         assert_true(!(what & OUTCOME_RESULTS) ||
                     outcome_artifact(out, "text", 0, "k", 1, "text/plain", NULL, &err) == 0);
         assert_true(!(what & OUTCOME_RECORD) || outcome_record(out, json_object(), &err) == 0);
+        assert_true(!(what & OUTCOME_ENDS) ||
+                    outcome_pipeline(out, PIPE_DONE, NULL, NULL, &err) == 0);
         CLEANUP(free_cleanup) char *text = outcome_dump(out);
         assert_int_equal(outcome_has(text), what);
     }
-    assert_int_equal(outcome_has("{\"version\":1}"), 7);
-    assert_int_equal(outcome_has("{\"has\":9,\"version\":1}"), 7);
-    assert_int_equal(outcome_has(""), 7);
+    assert_int_equal(outcome_has("{\"version\":1}"), 15);
+    assert_int_equal(outcome_has("{\"has\":16,\"version\":1}"), 15);
+    assert_int_equal(outcome_has("{\"has\":"), 15);
+    assert_int_equal(outcome_has(""), 15);
 }
 
 static void check(const json_t *doc, const char *list, const char *want)
