@@ -119,7 +119,8 @@ static const char renew_sql[] =
     "UPDATE task SET lease_until = now() + $2::bigint * interval '1 ms'"
     " FROM (SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u,"
     "   (x->>3)::int AS g, (x->>4)::bigint AS tok, (x->>5)::int AS i"
-    "   FROM jsonb_array_elements($1::jsonb) AS x ORDER BY 1, 2, 3, 4) v"
+    "   FROM jsonb_array_elements($1::jsonb) AS x WHERE jsonb_typeof(x) = 'array'"
+    "   ORDER BY 1, 2, 3, 4) v" /* typeof: see task_dispatch.c */
     " WHERE file_id = v.f AND stage = v.s AND unit = v.u AND generation = v.g"
     "   AND lease_token = v.tok AND state = 2 RETURNING v.i";
 
@@ -213,7 +214,7 @@ static const char hand_back_sql[] =
     "UPDATE task SET state = 0, q = 0, updated_at = now()"
     " FROM (SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u,"
     "   (x->>3)::int AS g, (x->>4)::int AS seq FROM jsonb_array_elements($1::jsonb) AS x"
-    "   ORDER BY 1, 2, 3, 4) v"
+    "   WHERE jsonb_typeof(x) = 'array' ORDER BY 1, 2, 3, 4) v"
     " WHERE file_id = v.f AND stage = v.s AND unit = v.u AND generation = v.g"
     "   AND dispatch_seq = v.seq AND state = 1";
 
