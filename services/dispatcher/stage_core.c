@@ -13,6 +13,8 @@
 #define BUSY_POLL_MS 50U
 #define PASS_POLL_MS 2U
 #define QUICK_POLL_MS 5U
+#define CHECK_GAP_MS                                                                               \
+    10U /* every commit of a worker pokes all stages: not each is a reason to look */
 #define PASS_MS 5000U
 #define STRAYS_MS 1000U /* a look at the newest list; making one is io's affair */
 
@@ -101,6 +103,7 @@ int stage_lead_take_over(struct stage_lead *lead, struct err *err)
     lead->n_partitions = 0;
     lead->swept_at = 0;
     lead->looked_at = 0;
+    lead->probe_at = lead->now;
     lead->returned = 0;
     lead->passing = false;
     lead->pass_at = lead->now;
@@ -145,7 +148,8 @@ static int load_heads(struct stage_lead *lead, char (*users)[UUID_TEXT], size_t 
     if (n > 0 && lead_load_users(lead, users, n, err) < 0) {
         return -1;
     }
-    if (!lead->passing && n == 0 && sfq_waiting(lead->sfq) == 0) {
+    if (!lead->passing && n == 0 && sfq_waiting(lead->sfq) == 0 && lead->now >= lead->probe_at) {
+        lead->probe_at = lead->now + IDLE_POLL_MS;
         if (lead->io.heads_any(lead->io.ctx, lead->c.stage, &any, err) < 0) {
             return -1;
         }
@@ -162,15 +166,21 @@ static int load_heads(struct stage_lead *lead, char (*users)[UUID_TEXT], size_t 
     return 0;
 }
 
+/* Somebody waits and the credit is used up: what came back? */
+static int free_credit(struct stage_lead *lead, struct err *err)
+{
+    bool wanted = (sfq_waiting(lead->sfq) > 0 || lead->passing) && !lead->paused &&
+                  (int)lead->out.n >= lead->credit;
+
+    lead->check_late = wanted && lead->now - lead->checked_at < CHECK_GAP_MS;
+    return wanted && !lead->check_late ? lead_check_out(lead, err) : 0;
+}
+
 static int send_orders(struct stage_lead *lead, struct err *err)
 {
     bool more = true, any = false;
 
-    if ((sfq_waiting(lead->sfq) > 0 || lead->passing) && (int)lead->out.n >= lead->credit &&
-        lead->now != lead->checked_at && lead_check_out(lead, err) < 0) {
-        return -1;
-    }
-    if (lead_refill(lead, &any, err) < 0) {
+    if (free_credit(lead, err) < 0 || lead_refill(lead, &any, err) < 0) {
         return -1;
     }
     while (more && lead_may_send(lead)) {
@@ -204,6 +214,9 @@ unsigned stage_lead_wait_ms(const struct stage_lead *lead)
     }
     if (sfq_waiting(lead->sfq) == 0 || lead->paused || !lead->broker_ok) {
         return IDLE_POLL_MS;
+    }
+    if (lead->check_late) {
+        return CHECK_GAP_MS;
     }
     /* Credit is used up: look when about a quarter of it should be back. */
     double ms = lead->rate > 0 ? 250.0 * lead->credit / lead->rate : BUSY_POLL_MS;

@@ -31,6 +31,8 @@ struct stage_lead {
     uint64_t now;
     /* when they are next due */
     uint64_t workers_at, pass_at, strays_at, sweep_at, publish_at, broker_at;
+    uint64_t probe_at;    /* one probe for anything that waits */
+    bool check_late;      /* credit is used up, and it is too early to ask again */
     uint64_t checked_at;  /* what is out was last asked for */
     uint64_t swept_at;    /* last sweep; 0: none yet */
     uint64_t looked_at;   /* last look at workers; 0: none yet */
