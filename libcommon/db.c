@@ -105,7 +105,9 @@ int err_from_pg(struct err *err, PGconn *pg, const PGresult *res)
         strcmp(state, "57014") == 0) {
         return err_set(err, ERR_TRANSIENT, "db_conflict", "postgres: %s", text);
     }
-    if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0) {
+    /* 25006: a server that may not write, before a replica is promoted; 58: its disk or system. */
+    if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0 ||
+        strncmp(state, "58", 2) == 0 || strcmp(state, "25006") == 0) {
         return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres: %s", text);
     }
     if (strcmp(state, "23505") == 0) {
@@ -378,7 +380,12 @@ static int finish(struct db_conn *conn, int sent, PGresult **ret_res, struct err
         conn->broken = true;
         return -1;
     }
-    return check_result(conn->pg, res, ret_res, err);
+    if (check_result(conn->pg, res, ret_res, err) < 0) {
+        /* It may lead to a server that is no longer the right one. */
+        conn->broken = conn->broken || strcmp(err->code, "db_unavailable") == 0;
+        return -1;
+    }
+    return 0;
 }
 
 int db_query_dynamic(struct db_conn *conn, const char *sql, int n, const char *const *params,
