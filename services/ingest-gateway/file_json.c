@@ -43,15 +43,17 @@ static const char files_sql[] =
                         "count(*) FILTER (WHERE unit > 0) AS ranges FROM task"
                         "     WHERE task.file_id = f.file_id AND task.generation = f.generation"
                         "     GROUP BY stage, state) t),"
-                        " (SELECT jsonb_build_object('n', count(*), 'done', count(text_key), "
+                        " (SELECT jsonb_build_object('n', count(*), 'text', count(text_key), "
+                        "'done', count(text_key) FILTER (WHERE NOT needs_ocr), "
                         "'chars', sum(chars),"
                         "    'native', bool_or(engine = 'native'), 'ocr', bool_or(engine = "
                         "'tesseract'),"
                         "    'textract', bool_or(engine = 'textract'))"
-                        "   FROM (SELECT DISTINCT ON (page) page, text_key, chars, engine FROM "
+                        "   FROM (SELECT DISTINCT ON (page) page, text_key, chars, engine, "
+                        "needs_ocr FROM "
                         "file_page p"
                         "     WHERE p.file_id = f.file_id AND p.version = f.version"
-                        "     ORDER BY page, (text_key IS NULL), generation DESC) q),"
+                        "     ORDER BY page, (text_key IS NULL), needs_ocr, generation DESC) q),"
                         " (SELECT count(DISTINCT page) FROM artifact a WHERE a.file_id = f.file_id"
                         "    AND a.version = f.version AND a.kind = 'page'),"
                         " (SELECT a.meta FROM artifact a WHERE a.file_id = f.file_id AND a.version "
@@ -190,7 +192,7 @@ static const char *text_method(const json_t *pages)
 static json_t *artifacts_json(const PGresult *res, int row, const struct file_parts *parts)
 {
     const char *id = db_str(res, row, C_ID);
-    int64_t n_text = json_integer_value(json_object_get(parts->pages, "done"));
+    int64_t n_text = json_integer_value(json_object_get(parts->pages, "text"));
     CLEANUP(json_cleanup) json_t *thumb = sql_json_doc(res, row, C_THUMB_META);
     CLEANUP(json_cleanup) json_t *records = sql_json_doc(res, row, C_RECORDS);
     json_t *doc = json_pack("{s:n, s:n, s:n, s:n}", "text", "record", "preview", "thumbnail");
@@ -231,7 +233,9 @@ static json_t *file_json(const PGresult *res, int row)
     CLEANUP(json_cleanup) json_t *pages = sql_json_doc(res, row, C_PAGES);
     struct file_parts parts = {tasks, errors, pages, db_i64(res, row, C_PREVIEWS)};
     int64_t n_pages = json_integer_value(json_object_get(pages, "n"));
-    int64_t n_text = json_integer_value(json_object_get(pages, "done"));
+    /* a scan's own text is none until it is read; some of it may stay as poor as it is */
+    const char *which = db_i64(res, row, C_MAIN) == PIPE_DONE ? "text" : "done";
+    int64_t n_text = json_integer_value(json_object_get(pages, which));
     int64_t previews = parts.n_previews;
     bool preview_live = db_i64(res, row, C_PREVIEW) == PIPE_LIVE;
     int64_t preview_total = preview_live && n_pages > previews ? n_pages : previews;
