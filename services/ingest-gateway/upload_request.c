@@ -120,9 +120,12 @@ static size_t task_files(const struct upload *u, struct task_file *files)
     return n;
 }
 
-/* After a commit whose answer was lost: 1 it happened, 0 it did not, -1 nobody knows. The server
- * may still be at it, so that reading is not enough: a row with the same key has to wait for its
- * end. It is never committed. */
+static const char same_batch_sql[] = "INSERT INTO batch (batch_id, user_id, dataset_id)"
+                                     " VALUES ($1::uuid, $2::uuid, $3::uuid)";
+
+/* After a commit whose answer was lost: 1 it happened, 0 it did not and never will, -1 nobody
+ * knows. The other end may still be at it; a row of the same id, which is never committed, waits
+ * for its transaction to end. Reading would not. */
 static int commit_happened(struct request *req, const char *batch_id)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
@@ -132,13 +135,10 @@ static int commit_happened(struct request *req, const char *batch_id)
     if (db_acquire(req->gw->db, &conn, &err) < 0 || db_begin(conn, &err) < 0) {
         return -1;
     }
-    if (db_query(conn,
-                 "INSERT INTO batch (batch_id, user_id, dataset_id)"
-                 " VALUES ($1::uuid, $2::uuid, $3::uuid)",
-                 3, params, NULL, &err) == 0) {
-        return 0;
+    if (db_query(conn, same_batch_sql, 3, params, NULL, &err) < 0) {
+        return strcmp(err.code, "db_unique") == 0 ? 1 : -1;
     }
-    return strcmp(err.code, "db_unique") == 0 ? 1 : -1;
+    return 0; /* its release rolls back */
 }
 
 /* *ret_keep: whether the objects now belong to rows, or may do. */
