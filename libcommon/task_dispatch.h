@@ -106,7 +106,7 @@ int task_census(struct db *db, int stage, task_census_fn fn, void *ctx, double *
 
 /* Writes the stage's rows of backlog (unsent + out, which autoscalers read) and queue_state. */
 struct task_queue_state {
-    int64_t waiting, out, users;
+    int64_t waiting, out, users, credit;
     double rate;            /* tasks ended a second; negative: unknown */
     double oldest_s;        /* age of the oldest waiting task */
     const char *curve;      /* JSON, or NULL */

@@ -144,15 +144,16 @@ static const char publish_sql[] =
     "      CASE WHEN $2::bigint > 0 THEN now() - $6::float8 * interval '1 s' END, now())"
     "    ON CONFLICT (stage) DO UPDATE SET n = excluded.n, oldest_at = excluded.oldest_at,"
     "      updated_at = now())"
-    " INSERT INTO queue_state (stage, waiting, out, users, rate, curve, curve_bulk)"
-    "  VALUES ($1::smallint, $2::bigint, $3::int, $4::int, $5::float8, $7::jsonb, $8::jsonb)"
+    " INSERT INTO queue_state (stage, waiting, out, users, rate, curve, curve_bulk, credit)"
+    "  VALUES ($1::smallint, $2::bigint, $3::int, $4::int, $5::float8, $7::jsonb, $8::jsonb,"
+    "   $9::int)"
     "  ON CONFLICT (stage) DO UPDATE SET updated_at = now(), waiting = excluded.waiting,"
     "   out = excluded.out, users = excluded.users, rate = excluded.rate, curve = excluded.curve,"
-    "   curve_bulk = excluded.curve_bulk";
+    "   curve_bulk = excluded.curve_bulk, credit = excluded.credit";
 
 int task_publish(struct db *db, int stage, const struct task_queue_state *state, struct err *err)
 {
-    struct db_num n_stage, waiting, out, users;
+    struct db_num n_stage, waiting, out, users, credit;
     char rate[32], oldest[32];
     const char *params[] = {db_num(&n_stage, stage),
                             db_num(&waiting, state->waiting),
@@ -161,9 +162,10 @@ int task_publish(struct db *db, int stage, const struct task_queue_state *state,
                             state->rate < 0 ? NULL : rate,
                             oldest,
                             state->curve,
-                            state->curve_bulk};
+                            state->curve_bulk,
+                            db_num(&credit, state->credit)};
 
     snprintf(rate, sizeof(rate), "%.6g", state->rate);
     snprintf(oldest, sizeof(oldest), "%.3f", state->oldest_s > 0 ? state->oldest_s : 0);
-    return db_run(db, publish_sql, 8, params, NULL, err);
+    return db_run(db, publish_sql, 9, params, NULL, err);
 }

@@ -51,6 +51,23 @@ def read_table(name, lines):
     sys.exit(f"schema_docs: table {name} has no end")
 
 
+def alter(path, lines, tables):
+    """One statement: columns added (one a line), constraints replaced, storage settings."""
+    code = " ".join(line.partition("--")[0].strip() for line in lines)
+    name, action = re.match(r"ALTER TABLE (\w+)\s+(.*);", code).groups()
+    table = next(t for t in tables if t[1] == name)
+    added = re.match(r"ADD CONSTRAINT \w+\s+(.*)", action)
+    if added:
+        table[3].append(cell(added[1]))
+    elif action.startswith("ADD COLUMN"):
+        for line in lines:
+            found = re.search(r"ADD COLUMN (?:IF NOT EXISTS )?(.*)", line)
+            if found:
+                table[2].append(column_row(re.sub(r"[,;](?=\s*(--|$))", "", found[1], count=1)))
+    elif not re.match(r"SET \(|DROP CONSTRAINT \w+$", action):
+        sys.exit(f"schema_docs: cannot read {os.path.basename(path)}: {code}")
+
+
 def main():
     out, indexes, tables = [HEAD], {}, []
     for path in sorted(glob.glob(f"{ROOT}/proto-schemas/postgres/*.sql")):
@@ -70,10 +87,16 @@ def main():
             if found:
                 indexes.setdefault(found[3], []).append(
                     f"`{found[2]}` {(found[1] or '').lower()}{cell(found[4])}")
-            found = re.match(r"ALTER TABLE (\w+) ADD COLUMN (?:IF NOT EXISTS )?(.*?);(.*)", line)
+            found = re.match(r"DROP INDEX (?:IF EXISTS )?(\w+);", line)
             if found:
-                next(t for t in tables if t[1] == found[1])[2].append(column_row(found[2] + found[3]))
-            elif re.match(r"ALTER TABLE|CREATE TABLE(?! \w+ (\($|PARTITION OF ))", line):
+                indexes = {t: [i for i in those if not i.startswith(f"`{found[1]}` ")]
+                           for t, those in indexes.items()}
+            if line.startswith("ALTER TABLE"):
+                statement = [line]
+                while ";" not in statement[-1].partition("--")[0]:
+                    statement.append(next(lines))
+                alter(path, statement, tables)
+            elif re.match(r"CREATE TABLE(?! \w+ (\($|PARTITION OF ))", line):
                 sys.exit(f"schema_docs: cannot read {os.path.basename(path)}: {line.strip()}")
     for section, name, rows, keys, tail in tables:
         if section:

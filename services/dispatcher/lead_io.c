@@ -117,7 +117,7 @@ static int io_publish(void *ctx, int stage, const struct lead_stats *stats, stru
 
     snprintf(label, sizeof(label), "stage=\"%s\"", stage_name(stage));
     snprintf(labels, sizeof(labels), "%s,kind=\"granted\"", label);
-    metrics_set("docfleet_credit", labels, stats->credit);
+    metrics_set("docfleet_credit", labels, (double)stats->queue.credit);
     snprintf(labels, sizeof(labels), "%s,kind=\"used\"", label);
     metrics_set("docfleet_credit", labels, (double)stats->queue.out);
     snprintf(labels, sizeof(labels), "%s,state=\"pending\"", label);

@@ -38,7 +38,6 @@ struct lead_news {
 /* Of the leader's own state, each second. */
 struct lead_stats {
     struct task_queue_state queue;
-    int credit;
     double top_share; /* share of the served cost of the user that got most */
     double jain;      /* over users that have waited for a while, by cost / weight */
 };

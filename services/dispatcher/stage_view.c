@@ -126,7 +126,7 @@ static const char *curve_text(const struct stage_lead *lead, bool bulk, char *te
 
 int lead_publish(struct stage_lead *lead, struct err *err)
 {
-    struct lead_stats stats = {.credit = lead->credit};
+    struct lead_stats stats = {0};
     char curve[1200], bulk[1200];
 
     lead->publish_at = lead->now + PUBLISH_MS;
@@ -139,6 +139,7 @@ int lead_publish(struct stage_lead *lead, struct err *err)
         .waiting = waiting * lead->c.shards,
         .out = (int64_t)lead->out.n * lead->c.shards,
         .users = (int64_t)sfq_flows(lead->sfq) * lead->c.shards,
+        .credit = (int64_t)lead->credit * lead->c.shards,
         .rate = lead->ended > 0 ? lead->ended * 1000 / lead->ended_ms * lead->c.shards : -1,
         .oldest_s = waiting > 0 ? (lead->oldest_s > 0 ? lead->oldest_s + age : 0) : 0,
         .curve = curve_text(lead, false, curve, sizeof(curve)),
