@@ -145,6 +145,25 @@ static void do_user(void)
     }
 }
 
+/* What no statement does: a generation that ran away from its tasks, as if a lock were missing. The
+ * statements must see it. */
+static void do_plant(void)
+{
+    int file = some_file();
+    char id[UUID_TEXT];
+    const char *params[] = {id};
+    struct err err;
+
+    if (file >= 0 && m.files[file].state == FILE_PROCESSING) {
+        step("a planted generation of file %d", file);
+        model_file_id(file, id);
+        must(db_run(db, "UPDATE file SET generation = generation + 1 WHERE file_id = $1::uuid", 1,
+                    params, NULL, &err),
+             &err);
+        m.files[file].generation++;
+    }
+}
+
 /* Dispatcher ------------------------------------------------------------------------------------*/
 
 static void do_dispatch(void)
@@ -557,7 +576,11 @@ void one_step(long n)
     } else if (r < 93) {
         do_heads();
     } else if (r < 94) {
-        do_workers();
+        if (sim_chance(0.5)) {
+            do_workers();
+        } else {
+            do_plant();
+        }
     } else {
         do_user();
     }

@@ -115,8 +115,10 @@ struct world {
     uint64_t sent[STAGE_MAX + 1]; /* orders per stage */
     struct object {
         int file;
+        int stage, unit, generation;
+        int64_t token;
         int64_t at;
-        bool there;
+        bool there, named; /* a finished unit names it */
     } *objects;
     size_t n_objects;
     int people_busy;
@@ -149,6 +151,7 @@ struct wworker *world_worker_of(const struct proc *proc);
 int world_handle(struct job *job, struct err *err);
 void world_make_trait(int file);
 void world_end_puts(struct job_puts *puts, bool keep);
+void world_name_objects(const struct task_claim *claim);
 
 /* world_lead.c */
 void world_start_lead(void);

@@ -227,8 +227,8 @@ static int io_publish(void *ctx, int stage, const struct lead_stats *stats, stru
     if (world_db_enter(err) < 0) {
         return -1;
     }
-    if (stats->credit < 0 || stats->queue.out < 0 || stats->queue.waiting < 0) {
-        world_fail("the leader publishes nonsense: credit %d", stats->credit);
+    if (stats->queue.credit < 0 || stats->queue.out < 0 || stats->queue.waiting < 0) {
+        world_fail("the leader publishes nonsense: credit %d", (int)stats->queue.credit);
     }
     return world_db_leave(err);
 }

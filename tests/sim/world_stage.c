@@ -56,9 +56,26 @@ struct job_puts *job_puts_new(void)
 void world_end_puts(struct job_puts *puts, bool keep)
 {
     for (int i = 0; puts && !keep && i < puts->n; i++) {
+        if (w.objects[puts->objects[i]].named) {
+            world_fail("I3: an object of a finished unit of file %d is deleted",
+                       w.objects[puts->objects[i]].file);
+        }
         w.objects[puts->objects[i]].there = false;
     }
     free(puts);
+}
+
+/* The unit has ended well: its row names what it stored. */
+void world_name_objects(const struct task_claim *claim)
+{
+    for (size_t i = 0; i < w.n_objects; i++) {
+        struct object *o = &w.objects[i];
+        if (o->file == model_index(claim->key.file_id) && o->stage == claim->key.stage &&
+            o->unit == claim->key.unit && o->generation == claim->key.generation &&
+            o->token == claim->token) {
+            o->named = true;
+        }
+    }
 }
 
 /* A PUT that takes its time and lands whatever became of its worker. */
@@ -68,10 +85,17 @@ static void put_object(struct job *job, int file)
         return;
     }
     struct object *o = &w.objects[w.n_objects];
-    *o = (struct object){.file = file, .at = fiber_now() + sim_range(MS, 300 * MS)};
+    *o = (struct object){.file = file,
+                         .stage = job->claim->key.stage,
+                         .unit = job->claim->key.unit,
+                         .generation = job->claim->key.generation,
+                         .token = job->claim->token,
+                         .at = fiber_now() + sim_range(MS, w.kind != WORLD_FAIR && sim_chance(0.1)
+                                                               ? 15 * SECOND
+                                                               : 300 * MS)};
     job->puts->objects[job->puts->n++] = w.n_objects++;
     fiber_sleep(o->at - fiber_now());
-    o->there = !atomic_load(&job->cancel);
+    o->there = true; /* it was on its way, whatever became of the unit */
 }
 
 /* Work ------------------------------------------------------------------------------------------*/

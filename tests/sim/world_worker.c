@@ -144,6 +144,9 @@ static int io_complete(void *ctx, const struct task_claim *claim, const char *ou
     if (model_complete(&w.m, claim, outcome, ret_end, err) < 0) {
         return -1;
     }
+    if (!ret_end->fenced) {
+        world_name_objects(claim);
+    }
     after_end(ctx, claim, ret_end->fenced, mine);
     return world_db_leave(err);
 }
