@@ -415,10 +415,14 @@ class World:
             rows = self.fleet.sql("SELECT stage, sum(cardinality(partitions)) AS n FROM worker"
                                   " WHERE seen > now() - interval '5 s' GROUP BY stage")
             return rows and all(r["n"] == PARTITIONS for r in rows) and len(rows) >= self.stages()
-        rig.wait_until(joined, 60, what="all partitions assigned")
+        if self.stages() > 0:
+            rig.wait_until(joined, 60, what="all partitions assigned")
 
     def stages(self):
         return len({n.split("#")[0] for n in self.fleet.processes if "#" in n})
+
+    def running_units(self):
+        return self.fleet.one("SELECT count(*) FROM task WHERE state = 2")
 
     def pause(self, stage, paused=True):
         self.fleet.sql("INSERT INTO stage_control (stage, paused) VALUES (%s, %s) ON CONFLICT (stage)"

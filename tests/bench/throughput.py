@@ -231,6 +231,8 @@ def run_pgbench(servers, found, file_id, files, batch):
                 done = subprocess.run([*base, "-c", str(CLIENTS), "-j", "2", "-t", str(rounds), *units,
                                        "-f", unit_path, fleet.database_url], env=env, timeout=500,
                                       capture_output=True, text=True)
+                rig.wait_until(lambda: fleet.one("SELECT count(*) FROM event WHERE pos IS NULL") == 0, 120,
+                               interval=0.05, what="every event has its position")
                 took = time.monotonic() - start
         finally:
             assigner.terminate()

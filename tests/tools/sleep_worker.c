@@ -215,6 +215,10 @@ static int sleep_handle(struct job *job, struct err *err)
     if (wish.flaky && claim->attempts == 1) {
         return err_set(err, ERR_UNKNOWN, "child_crashed", "the file asks to fail once");
     }
+    if (wish.factor > 1) {
+        /* what the gateway could not see: the dispatcher corrects the user's share */
+        outcome_set_cost(job->out, wish.factor);
+    }
     return put_object(job, err) < 0 ? -1 : finish(job, &wish, err);
 }
 
