@@ -330,8 +330,9 @@ void unit_core_commit(struct unit_core *core)
     }
     if (k > 0) {
         fault_point("commit.before");
-        core->io->commit(core->io->ctx, offsets, k);
     }
+    /* Without news too: a commit whose answer said no, or never came, is not told to anyone. */
+    core->io->commit(core->io->ctx, offsets, k);
 }
 
 /* The health calls of what no unit tries out. */

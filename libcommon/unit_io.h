@@ -60,7 +60,8 @@ struct unit_io {
 
     /* Partitions of this worker now; how many, at most max. */
     size_t (*partitions)(void *ctx, int32_t *ret_partitions, size_t max);
-    /* Commits these offsets, without waiting. */
+    /* Commits these offsets, and earlier ones whose commit did not come through, without waiting.
+     */
     void (*commit)(void *ctx, const struct unit_offset *offsets, size_t n);
 
     /* Ends the list of the unit's objects: forgotten (keep) or deleted. puts may be NULL. */
