@@ -208,7 +208,7 @@ def q10(world, timeout=20):
 
     def idle():
         rows.clear()
-        rows.extend({"what": "lag", "stage": s, "n": n} for s, n in world.lags().items() if n)
+        rows.extend({"what": "lag", **behind} for behind in world.lags())
         rows.extend(_credits(world))
         return not rows
     try:

@@ -198,5 +198,6 @@ class Load:
 
     def finish(self):
         self.stop.set()
+        end = time.monotonic() + 20
         for thread in self.threads:
-            thread.join(30)
+            thread.join(max(0, end - time.monotonic()))

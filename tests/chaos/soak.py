@@ -126,7 +126,9 @@ class Soak:
         for fault in self.world.injected:  # what was cut short has ended now
             fault["seconds"] = min(fault["seconds"], time.time() - fault["at"])
         self.faults.down.clear(), self.faults.frozen.clear(), self.faults.limited.clear()
+        healed = time.monotonic() - began
         drained = self.load.drain()
+        answered = time.monotonic() - began
         found, quiet = {}, True
         try:
             self.world.wait_quiet(QUIET_LIMIT)
@@ -143,7 +145,8 @@ class Soak:
             "at": round(time.time() - self.started, 1), "files": files,
             "faults": sum(self.kinds.values()), "secondsToQuiet": round(until_quiet, 1),
             "seconds": round(time.monotonic() - began, 1), "findings": found})
-        say(f"quiet after {until_quiet:.0f} s, checked in "
+        say(f"healed after {healed:.0f} s, answered after {answered:.0f} s, "
+            f"quiet after {until_quiet:.0f} s, checked in "
             f"{time.monotonic() - began - until_quiet:.0f} s: {files} files, "
             f"{sum(self.kinds.values())} faults, findings: {', '.join(found) or 'none'}")
         if found:

@@ -514,12 +514,12 @@ class World:
                 "cleaner": "clean"}.get(name.split("#")[0])
 
     def lags(self):
-        """{stage: records behind} of the worker groups, by committed offsets."""
-        admin, behind = self.admin(), collections.Counter()
+        """[{stage, partition, committed, end}] of the worker groups' partitions that are behind."""
+        admin, behind = self.admin(), []
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.servers.kafka_brokers,
                                              "group.id": "chaos-reader", "log_level": 0})
         try:
-            for stage in {self.stage_of(n) for n in self.roles} - {None}:
+            for stage in sorted({self.stage_of(n) for n in self.roles} - {None}):
                 topic = self.topic(stage)
                 parts = consumer.list_topics(topic, 5).topics[topic].partitions
                 asked = confluent_kafka.ConsumerGroupTopicPartitions(
@@ -528,10 +528,13 @@ class World:
                 for part in found.topic_partitions:
                     low, high = consumer.get_watermark_offsets(
                         confluent_kafka.TopicPartition(topic, part.partition), 5)
-                    behind[stage] += high - (part.offset if part.offset >= 0 else low)
+                    at = part.offset if part.offset >= 0 else low
+                    if at != high:
+                        behind.append({"stage": stage, "partition": part.partition,
+                                       "committed": part.offset, "end": high})
         finally:
             consumer.close()
-        return dict(behind)
+        return behind
 
     # --- clients ----------------------------------------------------------------------------------
     def keys(self, n, prefix="user"):
