@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A small set of (stage, user) pairs and a thread that sends it. A pair that does not fit is
- * dropped: reconciliation finds its tasks.
+ * dropped: reconciliation finds its tasks. Pairs and mere events keep their distance from their own
+ * kind only: the news of a claim must not hold up the task that its end makes known.
  */
 #include "libcommon/notify.h"
 
@@ -69,7 +70,7 @@ static void *send_loop(void *arg)
 {
     struct notifier *notifier = arg;
     char payload[7800];
-    uint64_t last = 0;
+    uint64_t last = 0, last_pairs = 0;
 
     pthread_mutex_lock(&notifier->lock);
     for (;;) {
@@ -80,15 +81,16 @@ static void *send_loop(void *arg)
             break;
         }
         uint64_t now = clock_mono_ms();
-        if (!notifier->stop && now < last + MIN_GAP_MS) {
-            uint64_t until = last + MIN_GAP_MS;
+        uint64_t until = (notifier->n > 0 ? last_pairs : last) + MIN_GAP_MS;
+        if (!notifier->stop && now < until) {
             struct timespec ts = {.tv_sec = (time_t)(until / 1000),
                                   .tv_nsec = (long)(until % 1000) * 1000000L};
             pthread_cond_timedwait(&notifier->wake, &notifier->lock, &ts);
             continue;
         }
-        take(notifier, payload, sizeof(payload));
+        last_pairs = notifier->n > 0 ? now : last_pairs;
         last = now;
+        take(notifier, payload, sizeof(payload));
         pthread_mutex_unlock(&notifier->lock);
         struct err err = ERR_INIT;
         if (send_payload(notifier, payload, &err) < 0) {
