@@ -78,11 +78,13 @@ int outcome_page(struct outcome *out, const struct outcome_page *page, struct er
         json_object_set_new(item, "text_key", json_string(page->text_key));
         json_object_set_new(item, "text_start", json_integer((json_int_t)page->text_start));
         json_object_set_new(item, "text_bytes", json_integer((json_int_t)page->text_bytes));
+        json_object_set_new(item, "text_sum", json_string(page->text_sum));
     }
     if (item && page->words_key) {
         json_object_set_new(item, "words_key", json_string(page->words_key));
         json_object_set_new(item, "words_start", json_integer((json_int_t)page->words_start));
         json_object_set_new(item, "words_bytes", json_integer((json_int_t)page->words_bytes));
+        json_object_set_new(item, "words_sum", json_string(page->words_sum));
     }
     return append(out, "pages", item, err);
 }

@@ -32,6 +32,7 @@ struct outcome_page {
     uint64_t text_start, text_bytes;
     const char *words_key; /* may be NULL */
     uint64_t words_start, words_bytes;
+    const char *text_sum, *words_sum; /* of the slices; NULL: not checked when read */
 };
 int outcome_page(struct outcome *out, const struct outcome_page *page, struct err *err) WARN_UNUSED;
 

@@ -4,10 +4,12 @@
  */
 #include "libcommon/pages.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "libcommon/buf.h"
 #include "libcommon/jget.h"
+#include "libcommon/sha256.h"
 
 struct sink_page {
     int page;
@@ -148,9 +150,30 @@ int page_sink_frame(struct page_sink *sink, const struct frame *frame, bool *ret
     return 0;
 }
 
-static int add_row(const struct sink_page *p, struct job *job, const char *text_key,
-                   const char *words_key, struct err *err)
+/* What a slice is checked by when it is read back. */
+#define SUM_SIZE 17
+static int sum_of(const char *data, size_t len, char sum[SUM_SIZE], struct err *err)
 {
+    char hex[SHA256_HEX_SIZE];
+
+    if (sha256_hex(data ? data : "", len, hex, err) < 0) {
+        return -1;
+    }
+    snprintf(sum, SUM_SIZE, "%.16s", hex);
+    return 0;
+}
+
+static int add_row(const struct page_sink *sink, const struct sink_page *p, struct job *job,
+                   const char *text_key, const char *words_key, struct err *err)
+{
+    char text_sum[SUM_SIZE], words_sum[SUM_SIZE] = "";
+
+    if (sum_of(sink->text.data ? sink->text.data + p->text_start : NULL, p->text_bytes, text_sum,
+               err) < 0 ||
+        (p->has_words &&
+         sum_of(sink->words.data + p->words_start, p->words_bytes, words_sum, err) < 0)) {
+        return -1;
+    }
     return outcome_page(job->out,
                         &(struct outcome_page){.page = p->page,
                                                .engine = p->engine,
@@ -162,6 +185,8 @@ static int add_row(const struct sink_page *p, struct job *job, const char *text_
                                                .text_key = text_key,
                                                .text_start = p->text_start,
                                                .text_bytes = p->text_bytes,
+                                               .text_sum = text_sum,
+                                               .words_sum = p->has_words ? words_sum : NULL,
                                                .words_key = p->has_words ? words_key : NULL,
                                                .words_start = p->words_start,
                                                .words_bytes = p->words_bytes},
@@ -188,7 +213,7 @@ int page_sink_store(struct page_sink *sink, struct job *job, struct err *err)
         return -1;
     }
     for (size_t i = 0; i < sink->n; i++) {
-        if (add_row(&sink->pages[i], job, text_key, words_key, err) < 0) {
+        if (add_row(sink, &sink->pages[i], job, text_key, words_key, err) < 0) {
             return -1;
         }
     }
@@ -213,8 +238,9 @@ int64_t page_sink_chars(const struct page_sink *sink)
 /* Reading ---------------------------------------------------------------------------------------*/
 
 static const char load_sql[] =
-    "SELECT DISTINCT ON (page) page, engine, text_key, text_start, text_bytes, words_key,"
-    "  words_start, words_bytes FROM file_page WHERE file_id = $1::uuid AND version = $2::int"
+    "SELECT DISTINCT ON (page) page, engine, text_key, text_start, text_bytes, text_sum, words_key,"
+    "  words_start, words_bytes, words_sum FROM file_page"
+    "  WHERE file_id = $1::uuid AND version = $2::int"
     "  AND generation <= $3::int AND page BETWEEN $4::int AND $5::int"
     " ORDER BY page, generation DESC";
 
@@ -323,6 +349,11 @@ static int slice(struct object_cache *cache, struct store *store, const PGresult
     if (start > object->data.len || len > object->data.len - start) {
         return err_set(err, ERR_UNKNOWN, "corrupt", "a page lies outside its object");
     }
+    const char *sum = db_str(res, row, col + 3);
+    char have[SUM_SIZE];
+    if (sum && (sum_of(object->data.data + start, len, have, err) < 0 || strcmp(have, sum) != 0)) {
+        return err_set(err, ERR_UNKNOWN, "hash_mismatch", "a page is not what was stored");
+    }
     *ret_data = object->data.data + start;
     *ret_len = len;
     return 0;
@@ -332,7 +363,7 @@ static int load_rows(struct object_cache *cache, struct store *store, const PGre
                      struct doctext *doc, struct err *err)
 {
     for (int row = 0; row < PQntuples(res); row++) {
-        if (cache_want(cache, res, row, 2, err) < 0 || cache_want(cache, res, row, 5, err) < 0) {
+        if (cache_want(cache, res, row, 2, err) < 0 || cache_want(cache, res, row, 6, err) < 0) {
             return -1;
         }
     }
@@ -340,7 +371,7 @@ static int load_rows(struct object_cache *cache, struct store *store, const PGre
         const char *text, *words;
         size_t text_len, words_len;
         if (slice(cache, store, res, row, 2, &text, &text_len, err) < 0 ||
-            slice(cache, store, res, row, 5, &words, &words_len, err) < 0 ||
+            slice(cache, store, res, row, 6, &words, &words_len, err) < 0 ||
             doctext_add_page(doc, (int)db_i64(res, row, 0), text ? text : "", text_len, words,
                              words_len, PQgetvalue(res, row, 1), err) < 0) {
             return -1;

@@ -70,20 +70,21 @@
     " pg AS (INSERT INTO file_page (file_id, version, page, generation, engine, chars, "           \
     "confidence,"                                                                                  \
     "    width, height, needs_ocr, text_key, text_start, text_bytes, words_key, words_start,"      \
-    "    words_bytes)"                                                                             \
+    "    words_bytes, text_sum, words_sum)"                                                        \
     "  SELECT g.file_id, (g.o->>'version')::int, x.page, g.generation, x.engine, x.chars,"         \
     "    x.confidence, x.width, x.height, x.needs_ocr, x.text_key, x.text_start, x.text_bytes,"    \
-    "    x.words_key, x.words_start, x.words_bytes"                                                \
+    "    x.words_key, x.words_start, x.words_bytes, x.text_sum, x.words_sum"                       \
     "  FROM g, jsonb_to_recordset(g.o->'pages') AS x(page int, engine text, chars int,"            \
     "    confidence real, width real, height real, needs_ocr boolean, text_key text,"              \
     "    text_start bigint, text_bytes bigint, words_key text, words_start bigint,"                \
-    "    words_bytes bigint)"                                                                      \
+    "    words_bytes bigint, text_sum text, words_sum text)"                                       \
     "  ON CONFLICT (file_id, version, page, generation) DO UPDATE SET engine = excluded.engine,"   \
     "    chars = excluded.chars, confidence = excluded.confidence, width = excluded.width,"        \
     "    height = excluded.height, needs_ocr = excluded.needs_ocr, text_key = excluded.text_key,"  \
     "    text_start = excluded.text_start, text_bytes = excluded.text_bytes,"                      \
     "    words_key = excluded.words_key, words_start = excluded.words_start,"                      \
-    "    words_bytes = excluded.words_bytes),"
+    "    words_bytes = excluded.words_bytes, text_sum = excluded.text_sum,"                        \
+    "    words_sum = excluded.words_sum),"
 
 /* The pipeline's new state, if the unit ends one; 'end' of a dead unit is failed. An old office
  * file has its text from the preview's conversion: no conversion, no text. */
