@@ -165,8 +165,8 @@ def test_pictures_of_finished_ranges_are_seen_and_a_failed_one_is_retried_alone(
 
 
 def test_two_workers_share_a_scan(fleet):
-    """Twelve ranges; each worker has some, each range is worked on once."""
-    pages = int(os.environ.get("DOCFLEET_TEST_PAGES", "120"))
+    """Each worker has some of the ranges, each range is worked on once."""
+    pages = int(os.environ.get("DOCFLEET_TEST_PAGES", "40"))
     body = ledger(pages, pages)
     fleet.restart("ocr-fallback", env={"DOCFLEET_SLOTS": "1"})
     fleet.start("ocr-fallback#2", env={"DOCFLEET_SLOTS": "1"})
