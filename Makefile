@@ -30,7 +30,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy bench-up bench-fairness mutants format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy bench-up bench-fairness mutants chaos format \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -191,7 +191,7 @@ restart: ## restart one service: make restart S=text-extractor
 clean-data: ## stop everything and drop all local data (.run)
 	@deploy/local/clean-data
 
-.PHONY: test unit service e2e simulate mutants lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
+.PHONY: test unit service e2e simulate mutants chaos lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
 	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
@@ -215,6 +215,10 @@ simulate: sim ## 10,000 schedules of the simulated fleet (SEED=n)
 	@$(B)/bin/sim --schedules 10000 --seed $(or $(SEED),1)
 mutants: ## planted bugs, each must be found by its test (M=name for one)
 	@tests/mutants/mutants.py $(M)
+chaos: ## the whole fault matrix and the soak, into docs/reliability.md (ONLY=soak|matrix|report SEED= CHAOS_FAULTS= FILES= SECONDS=); two hours
+	@tests/chaos/run_all.py $(if $(ONLY),--only $(ONLY)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CHAOS_FAULTS),--faults $(CHAOS_FAULTS)) $(if $(FILES),--files $(FILES)) \
+		$(if $(SECONDS),--seconds $(SECONDS))
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
 docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL
