@@ -8,6 +8,7 @@ the store's disk, the processes. tests/chaos/test_checks.py plants one violation
 import json
 import os
 import re
+import time
 
 from lib import invariants, rig
 
@@ -258,11 +259,13 @@ CHECKS = {"Q1": q1, "Q2": q2, "Q3": q3, "Q4": q4, "Q5": q5, "Q6": q6, "Q7": q7, 
           "Q10": q10, "ledger": ledger, "processes": unexpected}
 
 
-def run(world, names=None):
-    """{check: rows} of those that found something."""
-    found = {}
+def run(world, names=None, took=None):
+    """{check: rows} of those that found something; the seconds of each go into `took`."""
+    found, took = {}, {} if took is None else took
     for name in names or CHECKS:
+        began = time.monotonic()
         rows = CHECKS[name](world)
+        took[name] = round(time.monotonic() - began, 1)
         if rows:
             found[name] = json.loads(json.dumps(rows, default=str))
     return found

@@ -175,6 +175,7 @@ class World:
         self.servers = servers or ChaosServers(list(self.roles))
         self.proxy, self.env = self.servers.proxy, {**SCALED, **(env or {})}
         self.partitions, self.ledger = partitions, Ledger()
+        self.hurried = 0
         self.explained_letters, self.allowed_reasons = set(), set()
         self.allowed_exits, self.stubs = set(), []
         self.closed = False
@@ -573,10 +574,16 @@ class World:
         return all(requests.get(f"{self.fleet.probe(n)}/readyz", timeout=2).status_code == 200
                    for n in self.running())
 
-    def wait_quiet(self, timeout=120):
-        """Every file terminal and no live task; the processes are looked after meanwhile."""
+    def wait_quiet(self, timeout=120, hurry=False):
+        """Every file terminal and no live task; the processes are looked after meanwhile. hurry: the
+        waiting time of what is to be tried again later (up to an hour after many outages) is cut
+        short, as all other times are scaled down; how often stands in world.hurried."""
         def quiet():
             self.supervise()
+            if hurry:
+                self.hurried += len(self.fleet.sql(
+                    "UPDATE task SET not_before = now() WHERE q = 1 AND"
+                    " not_before > now() + interval '5 s' RETURNING 1"))
             rows = self.fleet.sql(
                 "SELECT (SELECT count(*) FROM file WHERE state IN (0, 1, 6)) AS files,"
                 " (SELECT count(*) FROM task WHERE state < 4) AS tasks")
