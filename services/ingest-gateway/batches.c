@@ -18,17 +18,15 @@
 
 #define CHANGE_TIME_MS 25000U
 
-static const char
-    batch_sql
-        [] =
-            "SELECT b.batch_id, b.dataset_id, b.accepted, b.rejected, b.rejects, " SQL_TIME(
-                "b.created_at") ", (SELECT jsonb_agg(jsonb_build_array(state, n)) FROM "
-                                "(" COUNTS_SQL("batch_id = $1::uuid") ") g) FROM batch b JOIN "
-                                                                      "dataset d USING (dataset_id)"
-                                                                      " WHERE b.batch_id = "
-                                                                      "$1::uuid AND b.user_id = "
-                                                                      "$2::uuid AND d.deleted_at "
-                                                                      "IS NULL";
+static const char batch_sql[] =
+    "SELECT b.batch_id, b.dataset_id, b.accepted, b.rejected, b.rejects, " SQL_TIME(
+        "b.created_at") ", (SELECT jsonb_agg(jsonb_build_array(state, n)) FROM "
+                        "(" COUNTS_SQL("batch_id = $1::uuid") ") g) FROM batch b JOIN "
+                                                              "dataset d USING (dataset_id)"
+                                                              " WHERE b.batch_id = "
+                                                              "$1::uuid AND b.user_id = "
+                                                              "$2::uuid AND d.deleted_at "
+                                                              "IS NULL";
 
 static int load_batch(struct request *req, struct db_conn *conn, PGresult **ret_res,
                       struct err *err)

@@ -140,7 +140,8 @@ int64_t queue_position(const struct queue_view *view, int lane, double ahead, in
     if (!view->known || (!curve && view->users > 1)) {
         return -1;
     }
-    if (curve) {
+    /* With nobody else there is nothing to reckon, and nothing a second old. */
+    if (curve && !(view->users <= 1 && lane == LANE_FIRST)) {
         double others = read_curve(curve, ahead);
         before = others > before ? others : before;
     }

@@ -39,6 +39,19 @@ def test_from_drop_to_row(fleet, fixture_path, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+def test_operations(fleet, tmp_path):
+    """The operator's page: places in the queue, receipts, dead letters, pauses."""
+    assert os.path.exists(DIST), "the page is not built: deploy/local/console"
+    install()
+    root = fleet.client("root", admin=True)
+    root.dataset("Invoices")
+    out = os.environ.get("DOCFLEET_BROWSER_OUT", str(tmp_path))
+    env = dict(os.environ, DOCFLEET_URL=fleet.url, DOCFLEET_API_KEY=root.key, OUT=out)
+    run = subprocess.run(["node", "operations.mjs"], cwd=BROWSER, env=env, timeout=240, check=False,
+                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_console_logic():
     """The page's own unit tests: event stream, list merging, upload batches, formats."""
     console = os.path.dirname(os.path.dirname(DIST))

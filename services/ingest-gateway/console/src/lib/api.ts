@@ -3,15 +3,21 @@
 // refusal becomes a `Problem`. It refuses to send the key to any origin but the page's own.
 import { Problem } from "./problem";
 import type {
+    BatchSummary,
     Column,
     Dataset,
+    DeadLetter,
     FileItem,
+    LetterAnswer,
+    LetterGroup,
+    Me,
     Page,
     PageWords,
     PipelineName,
     PreviewPage,
     ProblemBody,
     RecordItem,
+    StageInfo,
     Summary,
     TextPage,
     TimelineItem,
@@ -218,6 +224,38 @@ export class Api {
     async blob(path: string, signal?: AbortSignal): Promise<Blob> {
         const res = await this.send(path, { cache: "default", ...(signal ? { signal } : {}) });
         return res.blob();
+    }
+
+    me(signal?: AbortSignal): Promise<Me> {
+        return this.get(`${BASE}/auth/me`, signal);
+    }
+
+    batch(id: string, signal?: AbortSignal): Promise<BatchSummary> {
+        return this.get(`${BASE}/batches/${enc(id)}/summary`, signal);
+    }
+
+    receiptPath(batchId: string, format: "csv" | "json"): string {
+        return `${BASE}/batches/${enc(batchId)}/receipt${query({ format })}`;
+    }
+
+    async stages(signal?: AbortSignal): Promise<StageInfo[]> {
+        return (await this.get<Page<StageInfo>>(`${BASE}/admin/stages`, signal)).items;
+    }
+
+    setPaused(stage: string, paused: boolean): Promise<StageInfo> {
+        return this.post(`${BASE}/admin/stages/${enc(stage)}/${paused ? "pause" : "resume"}`, {});
+    }
+
+    async letterGroups(signal?: AbortSignal): Promise<LetterGroup[]> {
+        return (await this.get<Page<LetterGroup>>(`${BASE}/admin/dead-letters/groups`, signal)).items;
+    }
+
+    letters(filter: Record<string, string>, cursor: string | null, signal?: AbortSignal): Promise<Page<DeadLetter>> {
+        return this.get(`${BASE}/admin/dead-letters${query({ ...filter, limit: 50, cursor })}`, signal);
+    }
+
+    changeLetters(verb: "replay" | "discard", filter: Record<string, string>, dryRun: boolean): Promise<LetterAnswer> {
+        return this.post(`${BASE}/admin/dead-letters/${verb}`, { filter, dryRun, limit: 10_000 });
     }
 
     csvPath(datasetId: string): string {

@@ -97,6 +97,36 @@ export function pages(p: Pipeline): string {
     return `${count(done)} of ${plural(p.pagesTotal, "page")}`;
 }
 
+/** "about 40 s", "about 3 min", "about 2 h": as exact as an estimate is. */
+export function about(seconds: number | null | undefined): string {
+    if (seconds === null || seconds === undefined || !Number.isFinite(seconds) || seconds < 0) {
+        return "";
+    }
+    if (seconds < 5) {
+        return "a moment";
+    }
+    if (seconds < 90) {
+        return `about ${Math.max(10, Math.round(seconds / 10) * 10)} s`;
+    }
+    return seconds < 5400 ? `about ${Math.round(seconds / 60)} min` : `about ${Math.round(seconds / 3600)} h`;
+}
+
+/** Where waiting work stands, with a leading separator; empty when nobody knows. */
+export function placeInQueue(p: Pipeline, separator: string): string {
+    if (p.retryAt) {
+        const seconds = Math.max(0, (Date.parse(p.retryAt) - Date.now()) / 1000);
+        return `${separator}again in ${about(seconds)}`;
+    }
+    if (p.queuePosition === 0) {
+        return `${separator}next`;
+    }
+    if (!p.queuePosition) {
+        return "";
+    }
+    const eta = about(p.etaSeconds);
+    return `${separator}place ${count(p.queuePosition)}${eta ? `, ${eta}` : ""}`;
+}
+
 /** One sentence on a pipeline: what it does, how far it is, or why it ended. */
 export function pipelineSentence(name: PipelineName, p: Pipeline | undefined): string {
     const label = PIPELINE_LABEL[name];
@@ -107,7 +137,7 @@ export function pipelineSentence(name: PipelineName, p: Pipeline | undefined): s
     const stage = name === "main" ? stageLabel(p.stage) : "";
     switch (p.state) {
         case "waiting": {
-            const place = p.queuePosition ? `, place ${count(p.queuePosition)} in the queue` : "";
+            const place = placeInQueue(p, ", ");
             return `${label}: waiting${stage ? ` for “${stage.toLowerCase()}”` : ""}${place}`;
         }
         case "running":
@@ -142,7 +172,7 @@ export function headline(f: FileItem): { text: string; tone: "plain" | "bad" | "
         return { text: `${stageLabel(main.stage) || "Running"}${at ? ` · ${at}` : ""}`, tone: "plain" };
     }
     if (main?.state === "waiting") {
-        const place = main.queuePosition ? ` · place ${count(main.queuePosition)}` : "";
+        const place = placeInQueue(main, " · ");
         return { text: `Waiting: ${(stageLabel(main.stage) || "next stage").toLowerCase()}${place}`, tone: "plain" };
     }
     for (const name of ["preview", "thumbnail"] as const) {

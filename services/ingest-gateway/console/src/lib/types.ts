@@ -26,6 +26,9 @@ export interface StageError {
     detail?: string;
     class?: string;
     retryable?: boolean;
+    /** The code in plain words, and what helps. */
+    explanation?: string;
+    advice?: string;
     stage?: string;
     attempts?: number;
 }
@@ -37,6 +40,8 @@ export interface Pipeline {
     pagesDone?: number | null;
     pagesTotal?: number | null;
     queuePosition?: number | null;
+    etaSeconds?: number | null;
+    retryAt?: string | null;
     error?: StageError | null;
 }
 
@@ -108,6 +113,92 @@ export interface Summary {
     files?: { total?: number; byState?: Partial<Record<FileState, number>> };
     stages?: Record<string, Record<string, number>>;
     approximate?: boolean;
+    oldestWaitingSeconds?: number | null;
+    etaSeconds?: number | null;
+}
+
+export interface BatchSummary {
+    id: string;
+    total: number;
+    accepted: number;
+    rejected: number;
+    deleted?: number;
+    state: "processing" | "done";
+    byState: Partial<Record<FileState, number>>;
+    etaSeconds?: number | null;
+}
+
+export interface Me {
+    id: string;
+    name: string;
+    role: string;
+    scopes: string[];
+}
+
+export interface StageInfo {
+    stage: string;
+    depth: number;
+    waiting?: number | null;
+    out?: number | null;
+    users?: number | null;
+    ratePerSecond?: number | null;
+    credit?: number | null;
+    oldestSeconds?: number | null;
+    paused: boolean;
+    workers: { live: number; slots: number; busy: number; breakersOpen: number };
+    deadLetters: number;
+}
+
+export interface LetterGroup {
+    stage: string;
+    reason: string;
+    class: string;
+    explanation: string;
+    advice: string;
+    letters: number;
+    replayable: number;
+}
+
+export interface DeadLetter {
+    id: string;
+    fileId: string;
+    fileName?: string | null;
+    stage: string;
+    unit: number;
+    generation: number;
+    reason: string;
+    explanation: string;
+    advice: string;
+    class: string;
+    attempts: number;
+    failures: number;
+    crashes: number;
+    outageRetries: number;
+    lastError: string;
+    firstAt: string;
+    lastAt: string;
+    state: string;
+    replayable: boolean;
+    userId?: string;
+    child?: Record<string, unknown> | null;
+    replayOf?: string | null;
+    actor?: string | null;
+    evidence?: {
+        input?: { key?: string | null; etag?: string | null; bytes?: number | null; kind?: string | null; version?: number };
+        worker?: string | null;
+        codeVersion?: string | null;
+        trace?: string | null;
+    };
+}
+
+export interface LetterAnswer {
+    matched: number;
+    replayable: number;
+    replayed?: number;
+    discarded?: number;
+    more: boolean;
+    groups?: LetterGroup[];
+    examples?: DeadLetter[];
 }
 
 export type Box = [number, number, number, number];

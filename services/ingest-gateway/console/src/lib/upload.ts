@@ -94,11 +94,14 @@ export interface UploadView {
     issues: UploadIssue[];
     failed: { message: string; files: number }[];
     waiting: string;
+    /** Ids of the batches that were made. */
+    batches: string[];
 }
 
 /** Sends batches one after the other and tells its listener when anything changed. */
 export class Uploader {
     private batches: Batch[] = [];
+    private made: string[] = [];
     private issues: UploadIssue[] = [];
     private accepted = 0;
     private running = false;
@@ -106,8 +109,8 @@ export class Uploader {
     private xhr: XMLHttpRequest | null = null;
     private wake: (() => void) | null = null;
     private readonly key: string;
-    private readonly changed: () => void;
-    private readonly batchDone: (datasetId: string, accepted: number, rejected: number) => void;
+    private changed: () => void;
+    private batchDone: (datasetId: string, accepted: number, rejected: number) => void;
 
     constructor(
         key: string,
@@ -115,6 +118,12 @@ export class Uploader {
         batchDone: (datasetId: string, accepted: number, rejected: number) => void,
     ) {
         this.key = key;
+        this.changed = changed;
+        this.batchDone = batchDone;
+    }
+
+    /** Who listens from now on: uploads outlive the part of the page that shows them. */
+    attach(changed: () => void, batchDone: (datasetId: string, accepted: number, rejected: number) => void): void {
         this.changed = changed;
         this.batchDone = batchDone;
     }
@@ -166,6 +175,7 @@ export class Uploader {
         if (!this.running) {
             this.batches = [];
             this.issues = [];
+            this.made = [];
             this.accepted = 0;
             this.changed();
         }
@@ -186,6 +196,7 @@ export class Uploader {
                 .filter((b) => b.state === "failed")
                 .map((b) => ({ message: b.message, files: b.files.length })),
             waiting: this.waiting,
+            batches: this.made,
         };
     }
 
@@ -265,6 +276,9 @@ export class Uploader {
         });
         const accepted = answer.batch?.accepted ?? parts.length - rejected;
         this.accepted += accepted;
+        if (answer.batch?.id) {
+            this.made = [...this.made, answer.batch.id];
+        }
         this.changed();
         this.batchDone(b.datasetId, accepted, answer.batch?.rejected ?? rejected);
     }

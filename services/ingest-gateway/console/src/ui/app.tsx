@@ -10,6 +10,7 @@ import type { Dataset } from "../lib/types";
 import { DatasetForm } from "./dataset-form";
 import { go, useRoute } from "./hooks";
 import { Icon, Logo, Spinner } from "./icons";
+import { Operations } from "./operations";
 import { SignIn } from "./signin";
 import { say, Toasts } from "./toasts";
 import { Workspace } from "./workspace";
@@ -135,6 +136,7 @@ function Home({
     const route = useRoute();
     const [link, setLink] = useState<LinkState>("connecting");
     const [making, setMaking] = useState(false);
+    const [operator, setOperator] = useState(false);
     const blobs = useMemo(() => new BlobCache(api), [api]);
     const hub = useRef<EventHub>({ onMessage: null, onGap: null });
 
@@ -184,10 +186,19 @@ function Home({
     const current = datasets.find((d) => d.id === route.dataset);
     useEffect(() => {
         const first = datasets[0];
-        if (!route.dataset && first) {
+        if (!route.dataset && !route.operations && first) {
             go({ dataset: first.id, file: "" }, true);
         }
-    }, [route.dataset, datasets]);
+    }, [route.dataset, route.operations, datasets]);
+
+    useEffect(() => {
+        const abort = new AbortController();
+        api.me(abort.signal).then(
+            (me) => setOperator(me.scopes.includes("admin")),
+            () => {}, // an operator's button less; whatever is wrong shows elsewhere
+        );
+        return () => abort.abort();
+    }, [api]);
 
     return (
         <div class="app">
@@ -204,7 +215,7 @@ function Home({
                             value={current?.id ?? ""}
                             onChange={(e) => go({ dataset: e.currentTarget.value, file: "" })}
                         >
-                            {!current && <option value="">Choose a dataset</option>}
+                            {!current && <option value="">{route.operations ? "Datasets" : "Choose a dataset"}</option>}
                             {datasets.map((d) => <option key={d.id} value={d.id}>{d.name}</option>)}
                         </select>
                     </label>
@@ -213,12 +224,19 @@ function Home({
                     <Icon name="plus" size={16} /> <span class="label">New dataset</span>
                 </button>
                 <span class="gap" />
+                {operator && (
+                    <button type="button" class="quiet" aria-pressed={route.operations === true} onClick={() => go({ dataset: "", file: "", operations: true })}>
+                        <Icon name="gauge" size={16} /> <span class="label">Operations</span>
+                    </button>
+                )}
                 <LinkBadge state={link} />
                 <button type="button" class="quiet" onClick={onSignOut}>
                     <Icon name="out" size={16} /> <span class="label">Sign out</span>
                 </button>
             </header>
-            {current ? (
+            {route.operations && operator ? (
+                <Operations api={api} />
+            ) : current ? (
                 <Workspace key={current.id} api={api} blobs={blobs} dataset={current} fileId={route.file} hub={hub.current} />
             ) : (
                 <main class="center">

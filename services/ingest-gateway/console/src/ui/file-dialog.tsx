@@ -166,7 +166,7 @@ export function FileDialog({
                             )}
                             {tab === "text" && <TextPanel api={api} file={f} citation={citation} page={page} onPage={setPage} />}
                             {tab === "timeline" && <TimelinePanel api={api} file={f} />}
-                            {tab === "about" && <AboutPanel file={f} />}
+                            {tab === "about" && <AboutPanel api={api} file={f} />}
                         </div>
                     </section>
                 </div>

@@ -8,6 +8,7 @@ import { messageOf } from "../lib/problem";
 import type { RecordEntry } from "../lib/store";
 import { evidenceIn, validBox } from "../lib/textlayer";
 import type { Cell, Column, FileItem, RecordItem, TextPage, TimelineItem } from "../lib/types";
+import { download } from "./download";
 import { Icon, Spinner } from "./icons";
 import type { Citation } from "./pages-view";
 import { Pipe } from "./table";
@@ -332,14 +333,19 @@ export function TimelinePanel({ api, file }: { api: Api; file: FileItem }) {
     );
 }
 
-export function AboutPanel({ file: f }: { file: FileItem }) {
+export function AboutPanel({ api, file: f }: { api: Api; file: FileItem }) {
     return (
         <div class="about">
             <ul class="pipe-list">
                 {(["main", "preview", "thumbnail"] as const).map((p) => (
                     <li key={p}>
                         <Pipe name={p} pipeline={f.pipelines?.[p]} />
-                        <span>{pipelineSentence(p, f.pipelines?.[p])}</span>
+                        <span>
+                            {pipelineSentence(p, f.pipelines?.[p])}
+                            {f.pipelines?.[p]?.state === "failed" && f.pipelines?.[p]?.error?.advice && (
+                                <span class="muted"> What helps: {f.pipelines[p]?.error?.advice}.</span>
+                            )}
+                        </span>
                     </li>
                 ))}
             </ul>
@@ -358,6 +364,16 @@ export function AboutPanel({ file: f }: { file: FileItem }) {
                 <dd class="mono">{f.sha256 ?? "–"}</dd>
                 <dt>Id</dt>
                 <dd class="mono">{f.id}</dd>
+                {f.batchId && (
+                    <>
+                        <dt>Upload</dt>
+                        <dd>
+                            <button type="button" class="link" onClick={() => void download(api, api.receiptPath(f.batchId ?? "", "csv"), `receipt-${(f.batchId ?? "").slice(-8)}.csv`, 0)}>
+                                Receipt of all its files
+                            </button>
+                        </dd>
+                    </>
+                )}
             </dl>
         </div>
     );

@@ -39,9 +39,14 @@ export function useBlob(
 export interface Route {
     dataset: string;
     file: string;
+    /** The operator's page instead of a dataset. */
+    operations?: boolean;
 }
 
 export function parseRoute(hash: string): Route {
+    if (hash === "#/operations") {
+        return { dataset: "", file: "", operations: true };
+    }
     const m = /^#\/d\/([^/]+)(?:\/f\/([^/]+))?$/.exec(hash);
     const part = (s: string | undefined) => {
         try {
@@ -54,6 +59,9 @@ export function parseRoute(hash: string): Route {
 }
 
 export function routeHash(r: Route): string {
+    if (r.operations) {
+        return "#/operations";
+    }
     if (!r.dataset) {
         return "#/";
     }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: shows how far the uploads are and, until it is closed, every file that was not accepted and
 // why. It lists at most 200 refusals; the rest is counted.
+import type { Api } from "../lib/api";
 import { bytes, count, plural } from "../lib/format";
 import type { Uploader } from "../lib/upload";
+import { BatchLines } from "./batch-lines";
 import { Icon, Spinner } from "./icons";
 
 const SHOWN = 200;
 
-export function UploadPanel({ uploader }: { uploader: Uploader }) {
+export function UploadPanel({ api, uploader }: { api: Api; uploader: Uploader }) {
     const v = uploader.view();
     if (v.files === 0 && v.issues.length === 0) {
         return null;
@@ -47,6 +49,7 @@ export function UploadPanel({ uploader }: { uploader: Uploader }) {
             {!done && (
                 <progress max={Math.max(1, v.bytes)} value={v.bytesSent} aria-label="Upload progress" />
             )}
+            <BatchLines api={api} ids={v.batches} />
             {v.waiting && <p class="hint" role="status">{v.waiting}</p>}
             {v.failed.map((f, i) => (
                 <p key={i} class="error-text">

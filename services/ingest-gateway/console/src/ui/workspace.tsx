@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
 import type { BlobCache } from "../lib/blobs";
 import { fromDrop, fromInput } from "../lib/drop";
-import { count, plural, STAGE_LABEL, STATE_LABEL } from "../lib/format";
+import { about, count, plural, STAGE_LABEL, STATE_LABEL } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import { countsOf, DatasetStore } from "../lib/store";
 import { type Dataset, FILE_STATES, type FileItem, type Summary } from "../lib/types";
@@ -44,6 +44,16 @@ async function forEachId(
     return { failed, reason };
 }
 
+/** Of this page's life: leaving a dataset neither ends its uploads nor forgets their report. */
+const uploaders = new Map<string, Uploader>();
+
+function uploaderOf(key: string, datasetId: string): Uploader {
+    const name = `${key} ${datasetId}`;
+    const uploader = uploaders.get(name) ?? new Uploader(key, () => {}, () => {});
+    uploaders.set(name, uploader);
+    return uploader;
+}
+
 export function Workspace({
     api,
     blobs,
@@ -60,18 +70,18 @@ export function Workspace({
     const store = useMemo(() => new DatasetStore(api, listed), [api, listed.id]);
     useSubscription(store);
     const update = useUpdate();
-    const uploader = useMemo(
-        () =>
-            new Uploader(api.key, update, (_, accepted, rejected) => {
-                store.touchTop();
-                if (rejected > 0) {
-                    say(`${plural(rejected, "file")} refused. The upload report says why.`);
-                } else if (accepted > 0) {
-                    say(`${plural(accepted, "file")} accepted.`);
-                }
-            }),
-        [api, store],
-    );
+    const uploader = useMemo(() => uploaderOf(api.key, listed.id), [api, listed.id]);
+    useEffect(() => {
+        uploader.attach(update, (_, accepted, rejected) => {
+            store.touchTop();
+            if (rejected > 0) {
+                say(`${plural(rejected, "file")} refused. The upload report says why.`);
+            } else if (accepted > 0) {
+                say(`${plural(accepted, "file")} accepted.`);
+            }
+        });
+        return () => uploader.attach(() => {}, () => {});
+    }, [uploader, store]);
     const [dataset, setDataset] = useState(listed);
     const [state, setState] = useState("");
     const [search, setSearch] = useState("");
@@ -228,7 +238,7 @@ export function Workspace({
         <main class="workspace">
             <h1 class="sr-only">{dataset.name}</h1>
             <DropZone onFiles={addFiles} compact={!empty || Boolean(state || q)} name={dataset.name} />
-            <UploadPanel uploader={uploader} />
+            <UploadPanel api={api} uploader={uploader} />
             <div class="toolbar">
                 <StateFilter counts={counts} state={state} onState={setState} />
                 <span class="gap" />
@@ -391,6 +401,10 @@ function StageStrip({ summary }: { summary: Summary | null }) {
             ];
             parts.push(`${STAGE_LABEL[stage] ?? stage}: ${bits.filter(Boolean).join(", ")}`);
         }
+    }
+    const eta = about(summary?.etaSeconds);
+    if (parts.length > 0 && eta) {
+        parts.push(`all done in ${eta}`);
     }
     return parts.length > 0 ? <p class="stage-strip">{parts.map((p) => <span key={p}>{p}</span>)}</p> : null;
 }
