@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libcommon/log.h"
+
 #define DB_PREPARED_MAX 256U
 
 struct db_conn {
@@ -120,6 +122,13 @@ int err_from_pg(struct err *err, PGconn *pg, const PGresult *res)
     return err_set(err, ERR_UNKNOWN, "db_error", "postgres %s: %s", state, text);
 }
 
+/* libpq would write them to stderr, between the lines of the log. */
+static void on_notice(void *arg, const char *message)
+{
+    (void)arg;
+    log_debug("postgres says", kv_str("notice", message));
+}
+
 /* Waits until the socket is readable (or writable when it asks for it), at most to the deadline. */
 static int await_socket(PGconn *pg, short events, uint64_t deadline, struct err *err)
 {
@@ -164,6 +173,7 @@ int db_connect_raw(const char *url, const char *app, unsigned connect_timeout_ms
         }
         state = PQconnectPoll(pg);
         if (state == PGRES_POLLING_OK) {
+            PQsetNoticeProcessor(pg, on_notice, NULL);
             *ret_pg = pg;
             return 0;
         }
