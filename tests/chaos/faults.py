@@ -127,6 +127,26 @@ class Faults:
             self.world.terminate_later(name, away)
         return f"down {' '.join(gone)}" if gone else None
 
+    def clock(self):
+        """A process whose wall clock is an hour off, or runs away. Not one that signs requests to
+        the store: that refuses them by their time."""
+        name = self._pick("text", "ai", "dispatcher")
+        if not name:
+            return None
+        offset, rate = self.dice.choice([("3600", "1"), ("-3600", "1"), ("0", "1.5")])
+        self.world.kill(name)
+        self.world.run(name, env={"LD_PRELOAD": self.world.wrong_clock(),
+                                  "WRONG_CLOCK_OFFSET": offset, "WRONG_CLOCK_RATE": rate})
+        self.world.note("clock", name)
+
+        def right(pid=self.world.pids[name]):
+            if self.world.fleet.running(name) and self.world.pids[name] == pid and \
+                    name not in self.world.ending:
+                self.world.kill(name)
+                self.world.run(name)
+        self.later(self.dice.uniform(5, 20), right)
+        return f"{name} {offset} s x{rate}"
+
     # --- servers ----------------------------------------------------------------------------------
     def _server(self, name, stop, start, low, high, ready=None):
         """Down for a while; the next server goes down only when this one answers again."""
@@ -300,4 +320,4 @@ WEIGHTS = {
     "broker_kill": 2, "broker_wipe": 0.6, "postgres_crash": 4, "s3_kill": 3, "postgres_cut": 6,
     "postgres_unknown": 5, "postgres_slow": 3, "cut_worker": 7, "kafka_cut": 3, "s3_faults": 7,
     "client_faults": 4, "depose": 4, "deafen": 3, "sql_errors": 4, "duplicates": 4, "garbage": 3,
-    "offsets": 1}
+    "offsets": 1, "clock": 2}

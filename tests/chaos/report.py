@@ -152,7 +152,8 @@ def soak(folder):
         ["when, commit", f"{run['at']}, {run['commit']}"],
         ["settings other than shipped", ", ".join(
             f"{k.removeprefix('DOCFLEET_')} {v}" for k, v in run["settings"].items())],
-        ["clock jumps", run.get("clock", "–")]])
+        ["units told to be tried again at once at a quiescence",
+         run["epochs"][-1].get("hurried", 0) if run["epochs"] else 0]])
     kinds = table(["fault", "times"], list(run["faultsByKind"].items()))
     out = head + verdicts(run) + "\n" + figures + "\nFaults by kind:\n\n" + kinds + "\n"
     if not run["good"]:

@@ -175,7 +175,7 @@ class World:
         self.servers = servers or ChaosServers(list(self.roles))
         self.proxy, self.env = self.servers.proxy, {**SCALED, **(env or {})}
         self.partitions, self.ledger = partitions, Ledger()
-        self.hurried = 0
+        self.hurried, self.clock_library = 0, None
         self.explained_letters, self.allowed_reasons = set(), set()
         self.allowed_exits, self.stubs = set(), []
         self.closed = False
@@ -363,6 +363,15 @@ class World:
                                     "code": "does not end" if late else f"{code} after SIGTERM"})
         then()
         return True
+
+    def wrong_clock(self):
+        """The library that tells a process the wrong time (wrong_clock.c)."""
+        if not self.clock_library:
+            made = os.path.join(self.servers.dir, "wrong_clock.so")
+            subprocess.run(["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-shared", "-fPIC", "-o",
+                            made, f"{rig.ROOT}/tests/chaos/wrong_clock.c"], check=True)
+            self.clock_library = made
+        return self.clock_library
 
     # servers
     def postgres_crash(self):
