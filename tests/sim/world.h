@@ -117,7 +117,8 @@ struct world {
         int file;
         int stage, unit, generation;
         int64_t token;
-        int64_t at;
+        int64_t at; /* when it lands, whatever becomes of its worker */
+        struct proc *from;
         bool there, named; /* a finished unit names it */
     } *objects;
     size_t n_objects;

@@ -214,6 +214,27 @@ static void hurt_process(void)
     }
 }
 
+/* A file is removed while an object of it is on its way, and its worker dies: nobody is left to
+ * take the object away but the cleaner, when it comes again. */
+static void strand_object(void)
+{
+    for (size_t i = w.n_objects; i-- > 0;) {
+        const struct object *o = &w.objects[i];
+        if (!o->there && o->at > fiber_now() + SECOND && o->from->alive) {
+            char user[UUID_TEXT];
+            w.m.now = fiber_now() / 1000;
+            w.m.conn = 0;
+            world_trace("file %d is removed under its worker", o->file);
+            model_remove(&w.m, MODEL_NONE, o->file);
+            world_check_file(o->file);
+            model_user_id(w.m.files[o->file].user, user);
+            world_notify(STAGE_CLEAN, user);
+            world_kill(o->from, true);
+            return;
+        }
+    }
+}
+
 /* Another process gets the lock, and the old leader goes on for a while. */
 static void split_leadership(void)
 {
@@ -295,8 +316,10 @@ static void next_fault(void *arg)
     int r = (int)sim_range(0, 99);
     if (w.kind == WORLD_OUTAGE || r < 45) {
         hurt_servers();
-    } else if (r < 90) {
+    } else if (r < 82) {
         hurt_process();
+    } else if (r < 90) {
+        strand_object();
     } else if (r < 96) {
         split_leadership();
     } else {

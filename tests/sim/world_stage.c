@@ -78,7 +78,14 @@ void world_name_objects(const struct task_claim *claim)
     }
 }
 
-/* A PUT that takes its time and lands whatever became of its worker. */
+static void land(void *arg)
+{
+    struct object *o = arg;
+
+    o->there = true;
+}
+
+/* A PUT that takes its time and lands whatever becomes of its worker. */
 static void put_object(struct job *job, int file)
 {
     if (w.n_objects == WORLD_OBJECTS_MAX || job->puts->n == PUTS_MAX) {
@@ -90,12 +97,13 @@ static void put_object(struct job *job, int file)
                          .unit = job->claim->key.unit,
                          .generation = job->claim->key.generation,
                          .token = job->claim->token,
+                         .from = proc_self(),
                          .at = fiber_now() + sim_range(MS, w.kind != WORLD_FAIR && sim_chance(0.1)
                                                                ? 15 * SECOND
                                                                : 300 * MS)};
     job->puts->objects[job->puts->n++] = w.n_objects++;
-    fiber_sleep(o->at - fiber_now());
-    o->there = true; /* it was on its way, whatever became of the unit */
+    fiber_at(o->at - fiber_now(), land, o);
+    fiber_sleep(o->at - fiber_now() + 1);
 }
 
 /* Work ------------------------------------------------------------------------------------------*/
@@ -218,7 +226,8 @@ static int write_outcome(struct job *job, const struct trait *tr, int file, stru
 {
     const struct task_key *key = &job->claim->key;
 
-    outcome_set_cost(job->out, (int)sim_range(1, 12));
+    /* All alike where fairness is checked: then the order among equals shows. */
+    outcome_set_cost(job->out, w.kind == WORLD_FAIR ? 1 : (int)sim_range(1, 12));
     switch (key->stage) {
     case STAGE_TEXT:
         return text_outcome(job->out, tr, err);
