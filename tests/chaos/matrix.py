@@ -33,6 +33,7 @@ from chaos.proxy import Proxy
 from lib import invariants, rig
 
 FULL = os.environ.get("FULL", "") not in ("", "0")
+LONG = os.environ.get("FULL", "") == "2"  # also what takes more than ten minutes alone
 RESULTS = os.path.join(rig.ROOT, "build", "chaos", "matrix.json")
 WORKER = {"text": "text-extractor", "ocr": "ocr-fallback", "ai": "ai-extractor",
           "preview": "preview-worker", "thumbnail": "thumbnail-worker"}
@@ -189,10 +190,15 @@ class Arena:
                 assert time.monotonic() < end, f"no 202 within {patience} s: {told[:500]}"
                 time.sleep(0.3)
 
-    def load(self, files=300, users=30, elephant=200, prefix="", body=None, surely=False):
+    def load(self, files=300, users=30, elephant=200, prefix="", body=None, surely=False, batch=1000):
         """The elephant first, then the others in a seeded order. Gives all ids."""
         self.make_users(users)
-        ids, upload = [], self.upload_surely if surely else self.upload
+        ids = []
+
+        def upload(user, names, body):
+            one = self.upload_surely if surely else self.upload
+            return [i for at in range(0, len(names), batch)
+                    for i in one(user, names[at:at + batch], body)]
         if elephant:
             ids += upload("user0", [f"{prefix}e{i}.txt" for i in range(elephant)], body)
         counts = {}

@@ -76,6 +76,7 @@ def test_f31_delete_at_every_state(new_fleet, stage):
         a.check(objects=True)
 
 
+@matrix.full
 def test_f31_delete_an_elephant(new_fleet):
     files = 10_000 if matrix.FULL else 1_000
     with matrix.arena(new_fleet, "F31", f"delete of {files} files", defaults=True,

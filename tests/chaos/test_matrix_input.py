@@ -53,6 +53,7 @@ def real_load(a, poison, fixture_path=None):
     return ids
 
 
+@matrix.full
 def test_f26_poison_in_the_parser(new_fleet, fixture_path, poison_dir):
     with matrix.arena(new_fleet, "F26", "parser", defaults=True) as a:
         a.start(stages=(), real=("text", "ai", "preview", "thumbnail", "ocr"))
@@ -93,6 +94,7 @@ def right_values_of(a, poison):
     right_values(a)
 
 
+@matrix.full
 def test_f26_poison_that_kills_the_worker(new_fleet):
     """Three files that end the process: dead after three crashes; nobody beside them is."""
     with matrix.arena(new_fleet, "F26", "worker", defaults=True) as a:
@@ -141,14 +143,15 @@ def children(process):
     return found
 
 
+@matrix.full
 def test_f27_children_killed_for_want_of_memory(new_fleet, fixture_path):
     """As the kernel would: SIGKILL to children at random, and once to the parent."""
     with matrix.arena(new_fleet, "F27", "children, then the parent") as a:
         a.start(stages=(), real=("text", "ai", "preview", "thumbnail", "ocr"))
         a.make_users(20)
-        with open(fixture_path("chapters.pdf"), "rb") as f:
+        with open(fixture_path("mixed.pdf"), "rb") as f:
             data = f.read()
-        for i in range(60):
+        for i in range(30):
             a.upload(a.users[i % 20], [f"c{i}.pdf"], lambda n: data + f"\n%{n}\n".encode())
         chance, killed = random.Random(a.seed), {}
         end = time.monotonic() + 10
@@ -167,7 +170,7 @@ def test_f27_children_killed_for_want_of_memory(new_fleet, fixture_path):
         for name in ("text-extractor", "preview-worker"):
             a.fleet.kill9(name)
             a.rerun(name)
-        a.quiesce(150)
+        a.quiesce(200)
         # three kills of one unit's child are its own fault as far as anyone can tell
         letters = a.fleet.sql("SELECT reason, failures FROM dead_letter")
         assert all(r["reason"] == "child_crashed" and r["failures"] >= 2 for r in letters), letters

