@@ -35,7 +35,7 @@ from lib import rig  # noqa: E402
 OUT = os.path.join(rig.ROOT, "build", "chaos")
 TROUBLE = (OSError, psycopg.Error, requests.RequestException, confluent_kafka.KafkaException,
            rig.Timeout, AssertionError)
-QUIET_LIMIT = 240
+QUIET_LIMIT = 120  # seconds in which nothing ends
 
 
 def say(text):
@@ -164,7 +164,7 @@ class Soak:
         workers = {"text": 2, "ocr": 1, "ai": 2, "preview": 2}
         self.world = World(seed=a.seed, workers=workers, slots=4, gateways=2, dispatchers=2,
                            cleaners=2, spare=1, sleep={"DOCFLEET_SLEEP_PUTS": "false"},
-                           env={"DOCFLEET_SLOTS": "4"})
+                           env={"DOCFLEET_SLOTS": "8"})
         for stage in ("preview", "ocr"):  # objects to look for; the others need no store
             for name, role in self.world.roles.items():
                 if name.startswith(stage + "#"):

@@ -583,21 +583,30 @@ class World:
         return all(requests.get(f"{self.fleet.probe(n)}/readyz", timeout=2).status_code == 200
                    for n in self.running())
 
-    def wait_quiet(self, timeout=120, hurry=False):
-        """Every file terminal and no live task; the processes are looked after meanwhile. hurry: the
+    def wait_quiet(self, timeout=120, hurry=False, most=900):
+        """Every file terminal and no live task; the processes are looked after meanwhile. The limit
+        is on standing still: while less is left each time, it goes on (up to `most`). hurry: the
         waiting time of what is to be tried again later (up to an hour after many outages) is cut
         short, as all other times are scaled down; how often stands in world.hurried."""
-        def quiet():
+        least, moved, began = None, time.monotonic(), time.monotonic()
+        while True:
             self.supervise()
             if hurry:
                 self.hurried += len(self.fleet.sql(
                     "UPDATE task SET not_before = now() WHERE q = 1 AND"
                     " not_before > now() + interval '5 s' RETURNING 1"))
-            rows = self.fleet.sql(
-                "SELECT (SELECT count(*) FROM file WHERE state IN (0, 1, 6)) AS files,"
-                " (SELECT count(*) FROM task WHERE state < 4) AS tasks")
-            return rows[0]["files"] == 0 and rows[0]["tasks"] == 0
-        rig.wait_until(quiet, timeout, interval=0.25, what="every file in a terminal state")
+            left = self.fleet.one(
+                "SELECT (SELECT count(*) FROM file WHERE state IN (0, 1, 6))"
+                " + (SELECT count(*) FROM task WHERE state < 4)")
+            now = time.monotonic()
+            if left == 0:
+                return
+            if least is None or left < least:
+                least, moved = left, now
+            if now - moved > timeout or now - began > most:
+                raise rig.Timeout(f"{left} files and tasks are left after {now - began:.0f} s, none "
+                                  f"ended for {now - moved:.0f} s")
+            time.sleep(0.25)
 
 
 def stacks(pid):
