@@ -246,11 +246,16 @@ static void split_leadership(void)
     }
 }
 
+static void database_away(void *arg)
+{
+    w.db_down_until = fiber_now() + (int64_t)(uintptr_t)arg;
+}
+
 static void hurt_servers(void)
 {
     int64_t us = sim_range(100 * MS, sim_chance(0.2) ? 70 * SECOND : 8 * SECOND);
 
-    switch (sim_range(0, 9)) {
+    switch (sim_range(0, 11)) {
     case 0:
         w.db_down_until = fiber_now() + us;
         w.m.started = w.db_down_until / 1000;
@@ -294,6 +299,12 @@ static void hurt_servers(void)
         w.store_down = true;
         fiber_at(us, end_mood, NULL);
         world_trace("the store is away for %lld ms", (long long)us / 1000);
+        break;
+    case 9:
+    case 10:
+        sim_bus_down(us + 5 * SECOND);
+        fiber_at(sim_range(0, 5 * SECOND), database_away, (void *)(uintptr_t)us);
+        world_trace("kafka and then postgres are away for %lld ms", (long long)us / 1000);
         break;
     default:
         sim_bus_shake((int)sim_range(1, STAGE_MAX));

@@ -193,6 +193,9 @@ static int io_put_back(void *ctx, const struct task_claim *claim, enum task_back
     bool mine = before_end(ctx, claim) != NULL;
     world_trace("put back %s how %d in %lld ms: %s", claim->key.file_id + 30, (int)how,
                 (long long)delay_ms, why ? why->code : "");
+    if (how == TASK_BACK_UNKNOWN && why && why->class != ERR_UNKNOWN) {
+        world_fail("I8: an outage (%s) counts as a failure", why->code);
+    }
     *ret_fenced = model_put_back(&w.m, claim, how, delay_ms, ext_job_id);
     after_end(ctx, claim, *ret_fenced, mine);
     return world_db_leave(err);
