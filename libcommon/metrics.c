@@ -24,6 +24,8 @@ static const struct {
     {"docfleet_files_total", COUNTER, "Files that ended a stage, by outcome"},
     {"docfleet_stage_duration_seconds", HISTOGRAM, "Time of a unit from claim to its end"},
     {"docfleet_stage_hop_seconds", HISTOGRAM, "Time from a work order's dispatch to its claim"},
+    {"docfleet_dispatch_pick_seconds", HISTOGRAM,
+     "Time to choose a batch of work orders and to mark it as sent"},
     {"docfleet_queue_depth", GAUGE, "Tasks of a stage by state"},
     {"docfleet_queue_oldest_seconds", GAUGE, "Age of the oldest waiting task of a stage"},
     {"docfleet_inflight", GAUGE, "Units running in this process"},

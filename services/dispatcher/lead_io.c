@@ -139,6 +139,7 @@ static void io_tell(void *ctx, int stage, const struct lead_news *news)
     switch (news->note) {
     case LEAD_SENT:
         metrics_add("docfleet_dispatched_total", label, (double)news->n);
+        metrics_observe("docfleet_dispatch_pick_seconds", label, (double)news->pick_ms / 1000);
         break;
     case LEAD_TAKEN_BACK:
         metrics_inc("docfleet_lease_takeovers_total", label);

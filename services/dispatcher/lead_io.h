@@ -30,6 +30,7 @@ enum lead_note {
 struct lead_news {
     enum lead_note note;
     size_t n;
+    uint64_t pick_ms;           /* of LEAD_SENT: choosing the batch and marking it as sent */
     const struct task_out *out; /* or NULL */
     const char *what;           /* constant text, or NULL */
     const struct err *err;      /* or NULL */

@@ -22,6 +22,7 @@ struct batch {
     size_t pick_of[DISPATCH_BATCH_MAX];
     bool ok[DISPATCH_BATCH_MAX];
     size_t n_orders;
+    uint64_t pick_ms;
 };
 
 /* Records the pick as out, and writes its order. */
@@ -89,7 +90,7 @@ static void take_back_unsent(struct stage_lead *lead, struct batch *b)
 static void produce(struct stage_lead *lead, struct batch *b)
 {
     struct err err = ERR_INIT;
-    struct lead_news news = {.note = LEAD_SENT, .n = b->n_orders};
+    struct lead_news news = {.note = LEAD_SENT, .n = b->n_orders, .pick_ms = b->pick_ms};
 
     fault_point("dispatch.after_commit");
     if (lead->io.send(lead->io.ctx, lead->c.stage, b->orders, b->n_orders, b->ok, &err) < 0) {
@@ -120,11 +121,12 @@ static int take_dispatched(struct stage_lead *lead, struct batch *b, struct err 
     return 0;
 }
 
-static int send_picks(struct stage_lead *lead, struct batch *b, struct err *err)
+static int send_picks(struct stage_lead *lead, struct batch *b, uint64_t began, struct err *err)
 {
     if (lead->io.dispatch(lead->io.ctx, b->keys, b->n, b->seqs, b->traces, err) < 0) {
         return -1; /* outcome unknown: the rows are read anew */
     }
+    b->pick_ms = lead->io.now_ms(lead->io.ctx) - began;
     int r = take_dispatched(lead, b, err);
     if (b->n_orders > 0) {
         produce(lead, b);
@@ -137,6 +139,7 @@ int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err)
     size_t room = lead->credit > (int)lead->out.n ? (size_t)lead->credit - lead->out.n : 0;
     size_t max = min_size(room, DISPATCH_BATCH_MAX);
     int cap = (int)ceil(USER_CAP * lead->credit);
+    uint64_t began = lead->io.now_ms(lead->io.ctx);
     struct batch *b = calloc(1, sizeof(*b));
     int r = 0;
 
@@ -151,7 +154,7 @@ int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err)
         b->n++;
     }
     if (b->n > 0) {
-        r = send_picks(lead, b, err);
+        r = send_picks(lead, b, began, err);
         *ret_more = r == 0 && lead->broker_ok && lead->credit > (int)lead->out.n &&
                     sfq_waiting(lead->sfq) > 0;
     }
