@@ -426,7 +426,7 @@ def part_hop(servers, report):
     ended = {(r["file"], r["stage"]): r for r in rows}
     hops = sorted(ended[(f, load.AI)]["claimed"] - r["done"] for (f, s), r in ended.items()
                   if s == load.TEXT and (f, load.AI) in ended and r["done"])[:files]
-    first = load.summary([r["done"] - r["claimed"] for r in rows if r["done"]])
+    first = load.summary([r["done"] - r["claimed"] for r in rows if r["done"] and r["claimed"]])
     s = load.summary(hops)
     report.busy("hop", watch.result)
     load.save("hop", {"hop": s, "unit": first, "watch": watch.result})
@@ -545,7 +545,8 @@ class OcrWorld(load.World):
 def ocr_waits(rows, mice):
     """Waits of the mice for a slot of ocr, and the length of a unit, in seconds."""
     ended = {r["file"]: r["done"] for r in rows if r["stage"] == load.TEXT}
-    unit = [r["done"] - r["claimed"] for r in rows if r["stage"] == load.OCR and r["done"]]
+    unit = [r["done"] - r["claimed"] for r in rows if r["stage"] == load.OCR and r["done"]
+            and r["claimed"]]
     waits = [r["claimed"] - ended[r["file"]] for r in rows if r["stage"] == load.OCR
              and r["file"] in mice and r["claimed"] and ended.get(r["file"])]
     return waits, unit
@@ -564,7 +565,7 @@ def part_ocr(servers, report):
         load.post_ledger(fleet, load.ledger(9, 6, 5.0, world.users), body, "image/jpeg")
         rig.wait_until(lambda: fleet.one("SELECT count(*) FROM record") == 6, 120)
         alone_s = statistics.median(
-            r["done"] - r["claimed"] for r in load.units(fleet) if r["stage"] == load.OCR)
+            r["done"] - r["claimed"] for r in load.units(fleet) if r["stage"] == load.OCR and r["done"])
         rate = 0.2 * 2 / alone_s
         for seed in range(1, seeds + 1):
             for arm in ("alone", "elephant"):

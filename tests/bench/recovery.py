@@ -4,6 +4,7 @@
 Five stages lose a worker at the same moment in each round, so twenty losses take four rounds. Their
 units are entered in the database for the stage at once and sleep for longer than any recovery takes.
 """
+import random
 import signal
 import statistics
 import time
@@ -68,7 +69,7 @@ def claims_again(world, keys, since, seconds=90):
 
 def kills(servers, replicas, rounds):
     """Seconds from kill -9 to the next claim, the first and the last unit of each lost worker."""
-    times, losses = [], 0
+    times, losses, rng = [], 0, random.Random(replicas)
     with LossWorld(servers, replicas) as world:
         for _ in range(rounds):
             world.wait_joined()
@@ -78,7 +79,7 @@ def kills(servers, replicas, rounds):
                 stage = name.split("#")[0]
                 if stage not in victims or len(keys) > len(held[victims[stage]]):
                     victims[stage] = name
-            time.sleep(2)
+            time.sleep(rng.uniform(2, 7))  # any point between two renewals
             since = load.db_now(world.fleet)
             for name in victims.values():
                 world.fleet.kill9(name)
