@@ -174,7 +174,8 @@
     "  FROM r, q, jsonb_to_recordset(coalesce(q.o->'record'->'rows', '[]'))"                       \
     "    AS x(\"columnId\" text, \"rowNo\" int, values jsonb, cells jsonb)),"
 
-/* Evidence as it is now: the file may be gone when somebody reads the letter. */
+/* Evidence as it is now: the file may be gone when somebody reads the letter. The last attempt
+ * ended here as a failure, unless it ended with its worker. */
 #define END_DEAD                                                                                   \
     " dl AS (INSERT INTO dead_letter (id, file_id, user_id, stage, unit, generation, reason, "     \
     "class,"                                                                                       \
@@ -182,12 +183,13 @@
     "    version, input_key, input_etag, input_bytes, input_kind, outage_retries, worker, trace,"  \
     "    replay_of)"                                                                               \
     "  SELECT $12::uuid, d.file_id, d.user_id, d.stage, d.unit, d.generation, $8::text, $9::text," \
-    "    d.attempts, d.failures, greatest(d.attempts - d.failures - d.refunds, 0),"                \
+    "    d.attempts, d.failures + l.n, greatest(d.attempts - d.failures - d.refunds - l.n, 0),"    \
     "    left($10::text, 4000), $11::jsonb, d.created_at, $13::text, fl.dataset_id, v.version,"    \
     "    v.object_key, v.etag, v.bytes, v.kind, d.outage_retries, d.lease_owner, d.traceparent,"   \
     "    (SELECT x.id FROM dead_letter x WHERE x.file_id = d.file_id AND x.stage = d.stage"        \
     "      AND x.unit = d.unit AND x.generation = d.generation ORDER BY x.id DESC LIMIT 1)"        \
-    "  FROM d LEFT JOIN file fl ON fl.file_id = d.file_id LEFT JOIN file_version v"                \
+    "  FROM d CROSS JOIN (SELECT CASE $8::text WHEN 'crash_loop' THEN 0 ELSE 1 END AS n) l"        \
+    "  LEFT JOIN file fl ON fl.file_id = d.file_id LEFT JOIN file_version v"                       \
     "    ON v.file_id = d.file_id AND v.version = ($6::jsonb->>'version')::int"                    \
     "  WHERE $7::boolean),"
 

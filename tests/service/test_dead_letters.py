@@ -156,6 +156,7 @@ def test_dead_units_leave_evidence(fleet, client):
     assert source["key"].startswith("uploads/") and source["etag"] and source["bytes"] == 15
     assert source["kind"] == "pdf" and source["version"] == 1
     assert letter["evidence"]["worker"] and letter["evidence"]["codeVersion"] == "0.1.0"
+    assert (letter["attempts"], letter["failures"], letter["crashes"]) == (1, 1, 0)
     assert letter["datasetId"] == dataset and letter["class"] == "permanent" and letter["replayOf"] is None
     assert replay(root, id=letter["id"])["replayed"] == 1
     client.wait_done(file)
