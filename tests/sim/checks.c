@@ -123,6 +123,12 @@ void world_check_done(const struct m_task *t)
     }
 }
 
+static bool is_mouse(const struct m_task *t)
+{
+    return w.kind == WORLD_FAIR && t->user >= w.n_users - FAIR_MICE && t->unit == 0 &&
+           (t->stage == STAGE_TEXT || t->stage == STAGE_PREVIEW);
+}
+
 /* I7: with everything healthy, a user with one file waits for a few sendings, however many others
  * have how much to do. */
 void world_check_wait(const struct m_task *t)
@@ -130,9 +136,20 @@ void world_check_wait(const struct m_task *t)
     uint64_t passed = w.sent[t->stage] - t->sent_after;
     int bound = w.n_slots * w.n_stage_workers + w.n_stage_workers + 4;
 
-    if (w.kind == WORLD_FAIR && t->user >= w.n_users - FAIR_MICE && t->unit == 0 &&
-        (t->stage == STAGE_TEXT || t->stage == STAGE_PREVIEW) && passed > (uint64_t)bound) {
+    if (is_mouse(t) && passed > (uint64_t)bound) {
         world_fail("I7: a user with one file waited for %d others at stage %d, the bound is %d",
+                   (int)passed, t->stage, bound);
+    }
+}
+
+/* And then for what was out before it. */
+void world_check_begin(const struct m_task *t)
+{
+    uint64_t passed = w.begun[t->stage] - t->begun_after;
+    int bound = 3 * (w.n_slots * w.n_stage_workers + w.n_stage_workers + 4);
+
+    if (is_mouse(t) && passed > (uint64_t)bound) {
+        world_fail("I7: %d others began at stage %d before a user with one file, the bound is %d",
                    (int)passed, t->stage, bound);
     }
 }

@@ -36,9 +36,9 @@ struct m_task {
     int lost;       /* leases that ran out */
     int owner;      /* lease_owner: a slot of a worker */
     int64_t claimed_at, pending_at;
-    int settled_seq;     /* newest sending that a worker asked about or gave back */
-    bool answer_lost;    /* the worker does not know that it holds it */
-    uint64_t sent_after; /* orders sent by the stage when it began to wait */
+    int settled_seq;                  /* newest sending that a worker asked about or gave back */
+    bool answer_lost;                 /* the worker does not know that it holds it */
+    uint64_t sent_after, begun_after; /* orders sent and claimed by the stage until it came */
     int next_of_file;
 };
 

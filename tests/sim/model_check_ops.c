@@ -378,16 +378,16 @@ static char *some_outcome(const struct task_claim *claim)
         must(outcome_artifact(out, "text", 0, "key", 3, "text/plain", NULL, &err), &err);
     }
     if (unit == 0 && stage <= STAGE_PREVIEW && sim_chance(0.4)) {
-        int n = (int)sim_range(1, 4);
+        int n = (int)(sim_chance(0.6) ? 1 : sim_range(2, 4));
         for (int i = 1; i <= n; i++) {
             must(outcome_unit(out, i, (int)sim_range(0, 9), sim_chance(0.5) ? json_object() : NULL,
                               &err),
                  &err);
         }
+    } else if (unit > 0 && unit < 9 && stage <= STAGE_PREVIEW && sim_chance(0.6)) {
+        must(outcome_next(out, stage, 9, 1, NULL, &err), &err); /* past the last range */
     } else if (stage < STAGE_AI) {
         must(outcome_next(out, stage + 1, 0, 1, NULL, &err), &err);
-    } else if (stage == STAGE_AI && unit > 0 && unit < 4 && sim_chance(0.5)) {
-        must(outcome_next(out, STAGE_AI, 9, 1, NULL, &err), &err);
     } else if (stage == STAGE_AI) {
         char id[UUID_TEXT];
         uuid_v7(id);

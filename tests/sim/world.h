@@ -112,7 +112,7 @@ struct world {
     int64_t db_slow_until;
     double p_db_fail, p_db_lost, p_bus_fail, p_notify_lost, p_die;
     bool store_down;
-    uint64_t sent[STAGE_MAX + 1]; /* orders per stage */
+    uint64_t sent[STAGE_MAX + 1], begun[STAGE_MAX + 1]; /* orders sent and claimed per stage */
     struct object {
         int file;
         int stage, unit, generation;
@@ -168,6 +168,7 @@ void world_check_commit(int stage, const struct bus_rec *rec);
 void world_check_expire(const struct m_task *task);
 void world_check_done(const struct m_task *task);
 void world_check_wait(const struct m_task *task);
+void world_check_begin(const struct m_task *task);
 void world_check_letter(const struct m_task *task, const struct err *why);
 void world_check_end(void);
 bool world_at_rest(void);

@@ -44,6 +44,7 @@ static void accept_file(int user, int cost)
     int file = model_accept(&w.m, &a);
     for (int i = w.m.files[file].first_task; i >= 0; i = w.m.tasks[i].next_of_file) {
         w.m.tasks[i].sent_after = w.sent[w.m.tasks[i].stage];
+        w.m.tasks[i].begun_after = w.begun[w.m.tasks[i].stage];
     }
     world_make_trait(file);
     const struct trait *tr = &w.traits[file];

@@ -68,6 +68,8 @@ static int io_claim(void *ctx, int slot, const struct task_key *key, int dispatc
     struct m_task *t = model_task(&w.m, key);
     if (t && r > 0) {
         t->claimed_at = fiber_now();
+        world_check_begin(t);
+        w.begun[t->stage]++;
         t->answer_lost = true;
     }
     world_trace("claim %s stage %d unit %d gen %d seq %d: %d", key->file_id + 30, key->stage,
