@@ -274,9 +274,14 @@ int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
 
-    if (db_run(db, "SELECT extract(epoch FROM now() - pg_postmaster_start_time())::bigint", 0, NULL,
-               &res, err) < 0) {
+    if (db_run(db,
+               "SELECT extract(epoch FROM now() - pg_postmaster_start_time())::bigint,"
+               " current_setting('transaction_read_only') = 'on'",
+               0, NULL, &res, err) < 0) {
         return -1;
+    }
+    if (db_bool(res, 0, 1)) {
+        return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres takes no writes");
     }
     *ret_s = db_i64(res, 0, 0);
     return 0;

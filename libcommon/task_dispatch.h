@@ -119,7 +119,8 @@ int task_publish(struct db *db, int stage, const struct task_queue_state *state,
 typedef void (*task_letters_fn)(void *ctx, int stage, const char *reason, int64_t n);
 int task_letters(struct db *db, task_letters_fn fn, void *ctx, struct err *err) WARN_UNUSED;
 
-/* Seconds since Postgres started: leases are left alone for one TTL after that. */
+/* Seconds since Postgres started: leases are left alone for one TTL after that. ERR_TRANSIENT where
+ * it takes no writes (before a failover is over): to those who hold leases that is an outage. */
 int task_db_uptime(struct db *db, int64_t *ret_s, struct err *err) WARN_UNUSED;
 
 /* Events: gives positions to at most `limit` events, in the order of their commit as seen, and

@@ -89,8 +89,11 @@ void stage_lead_follow(struct stage_lead *lead)
 int stage_lead_take_over(struct stage_lead *lead, struct err *err)
 {
     struct sfq *fresh = NULL;
+    int64_t uptime = 0;
 
-    if (sfq_new(lead->c.fifo ? SFQ_FIFO : SFQ_FAIR, &fresh, err) < 0) {
+    /* A server that takes no writes is as far away as one that is down: nobody can renew. */
+    if (lead->io.db_uptime(lead->io.ctx, &uptime, err) < 0 ||
+        sfq_new(lead->c.fifo ? SFQ_FIFO : SFQ_FAIR, &fresh, err) < 0) {
         return -1;
     }
     sfq_free(lead->sfq);
