@@ -270,7 +270,9 @@ static bool record_is_there(const struct end *e)
 
 static void write_letter(struct model *m, const struct m_task *t, const struct err *why)
 {
-    int crashes = t->attempts - t->failures - t->refunds;
+    /* The attempt that ends is a failure, unless its worker was lost. */
+    int last = strcmp(why->code, "crash_loop") == 0 ? 0 : 1;
+    int crashes = t->attempts - t->failures - t->refunds - last;
 
     m->letters = model_grow(m->letters, &m->cap_letters, m->n_letters, sizeof(*m->letters));
     struct m_letter *l = &m->letters[m->n_letters++];
@@ -280,7 +282,7 @@ static void write_letter(struct model *m, const struct m_task *t, const struct e
                            .generation = t->generation,
                            .class = why->class,
                            .attempts = t->attempts,
-                           .failures = t->failures,
+                           .failures = t->failures + last,
                            .crashes = crashes > 0 ? crashes : 0};
     snprintf(l->reason, sizeof(l->reason), "%s", why->code);
 }
