@@ -7,7 +7,8 @@ usage: make bench-fairness [PART=mouse,key,use,jain,sybil,hop,million,ocr,throug
 Every part writes build/bench/<part>.json and its section of docs/benchmarks.md (QUICK=1: only the
 JSON, with small numbers that prove nothing). At the end one line a bound says whether it is met;
 the exit status is 1 when one is not, 2 when the processor was too busy for a run to count.
-BENCH_BUSY=1 lets runs count on a busy machine, to try the bench itself; BENCH_SEEDS and BENCH_MICE change the number of seeds and of mice a run.
+BENCH_SEEDS and BENCH_MICE change the number of seeds and of mice a run. BENCH_BUSY=1 lets runs on a
+busy machine count and leaves the page alone, to try the bench itself; BENCH_BUILD takes other binaries.
 """
 import collections
 import importlib
@@ -96,7 +97,7 @@ def number(x):
 
 def section(name, title, text):
     print(f"\n## {title}\n{text}\n", flush=True)
-    if not QUICK:
+    if not QUICK and not os.environ.get("BENCH_BUSY"):
         bench.write_section(name, title, text)
 
 
@@ -511,7 +512,7 @@ SCAN = """
 import sys
 from PIL import Image
 page = Image.open(sys.argv[1])
-page.crop((0, 0, page.width, page.height * 3 // 10)).save(sys.argv[2], quality=80)
+page.crop((0, 0, page.width, page.height * 18 // 100)).save(sys.argv[2], quality=80)
 """
 
 
@@ -564,9 +565,9 @@ def part_ocr(servers, report):
         fleet = world.fleet
         load.post_ledger(fleet, load.ledger(9, 6, 5.0, world.users), body, "image/jpeg")
         rig.wait_until(lambda: fleet.one("SELECT count(*) FROM record") == 6, 120)
-        alone_s = statistics.median(
+        alone_s = min(
             r["done"] - r["claimed"] for r in load.units(fleet) if r["stage"] == load.OCR and r["done"])
-        rate = 0.2 * 2 / alone_s
+        rate = 0.25 * 2 / alone_s
         for seed in range(1, seeds + 1):
             for arm in ("alone", "elephant"):
                 if arm == "elephant":
