@@ -177,11 +177,14 @@ def test_f32_one_sided_cut(side):
         link = world.links["text#1"][side]
         link.set(mode="blackhole")
         time.sleep(8)
-        held = a.count("state = 2 AND stage = 1")
+        taken = a.fleet.one("SELECT count(*) FROM event WHERE body->>'reason' = 'worker_lost'")
+        figures.update(takenBack=taken, up=link.total("up"))
+        if side == "postgres":
+            assert taken > 0, "the worker that was cut off kept its units"
         link.reset()
         link.cut()
         a.quiesce(90)
-        a.check(crashes=0 if side == "kafka" else held + 4, idle=False)
+        a.check(crashes=0 if side == "kafka" else taken + 4, idle=False)
         figures.update(a.figures, files=len(a.accepted))
 
 
