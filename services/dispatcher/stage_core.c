@@ -35,11 +35,13 @@ void lead_contact(struct stage_lead *lead)
 {
     uint64_t now = lead->io.now_ms(lead->io.ctx);
 
-    if (lead->db_ok_at == 0) {
-        /* Who begins cannot know of an outage before; if there was one, holders renew by then. */
-        lead->leases_from = now + (uint64_t)lead->c.lease_ms / 3;
-    } else if (now - lead->db_ok_at > (uint64_t)lead->c.lease_ms / 3) {
-        lead->leases_from = now + (uint64_t)lead->c.lease_ms;
+    uint64_t gap = now - lead->db_ok_at, lease = (uint64_t)lead->c.lease_ms, wait;
+
+    if (lead->db_ok_at == 0 || gap > lease / 8) {
+        /* Who begins cannot know of an outage before, and several short ones can cost a holder all
+         * its renewals: they renew within a third. */
+        wait = gap > lease / 3 && lead->db_ok_at != 0 ? lease : lease / 3;
+        lead->leases_from = now + wait > lead->leases_from ? now + wait : lead->leases_from;
     }
     lead->db_ok_at = now;
 }

@@ -9,6 +9,7 @@ error, so that the list stays true. The copy lies in build/mutants and takes ove
 build/release. Exit 1 if one survived, 2 if one could not be tried.
 """
 import atexit
+import filecmp
 import os
 import pwd
 import shutil
@@ -24,7 +25,7 @@ from list import MUTANTS  # noqa: E402  (tests/mutants/list.py)
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 COPY = os.path.join(ROOT, "build", "mutants")
 BIN = os.path.join(COPY, "build", "release")
-SIM_SCHEDULES, SIM_SECONDS = 20000, 120
+SIM_SCHEDULES, SIM_SECONDS = 20000, 90
 
 
 class Broken(Exception):
@@ -46,7 +47,10 @@ def copy_tree():
         source, target = os.path.join(ROOT, name), os.path.join(COPY, name)
         if os.path.isfile(source) and not name.startswith("build/"):
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            shutil.copy2(source, target)
+            if not os.path.exists(target):
+                shutil.copy2(source, target)
+            elif not filecmp.cmp(source, target, shallow=False):
+                shutil.copyfile(source, target)  # newer than any object made of it
     for part in ("release/obj", "release/libcommon.a", "release/flags.stamp"):
         source, target = os.path.join(ROOT, "build", part), os.path.join(COPY, "build", part)
         if not os.path.exists(target) and os.path.exists(source):
