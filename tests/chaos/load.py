@@ -14,7 +14,7 @@ import time
 from chaos.ledger import Caller
 
 KINDS = (("pages40-", 0.02), ("x10-", 0.02), ("flaky-", 0.015), ("fail-", 0.01),
-         ("fail-preview-", 0.004), ("poison-", 0.0005))
+         ("fail-preview-", 0.004), ("poison-", 0.0002))
 
 
 class Load:
@@ -167,12 +167,16 @@ class Load:
         elif what < 0.8:
             failed = caller.call("GET", f"/datasets/{ledger.accepted[file_id]['dataset']}/files",
                                  params={"state": "failed", "limit": 5}, final=(404, 400))
-            for item in failed.json().get("items", ())[:1] if failed is not None else ():
+            # Poison ends a whole worker, and with it a rebalance: seldom more than its three times.
+            items = failed.json().get("items", ()) if failed is not None else ()
+            items = [i for i in items if "poison-" not in i["name"] or r.random() < 0.05]
+            for item in items[:1]:
                 caller.act(item["id"], "retry")
                 self.counts["retried"] += 1
         elif what < 0.9:
             chief.call("POST", "/admin/dead-letters/replay", final=(404,), patience=30, json={
-                "filter": {"datasetId": ledger.accepted[file_id]["dataset"]}, "limit": 5})
+                "limit": 5, "filter": {"datasetId": ledger.accepted[file_id]["dataset"],
+                                       **({"reason": "corrupt"} if r.random() < 0.95 else {})}})
             self.counts["replayed"] += 1
         else:
             caller.call("POST", f"/files/{file_id}/retry", json={"from": "ai"}, patience=30,
