@@ -12,6 +12,8 @@
 
 #include "libcommon/bus_intern.h"
 
+#define DESTROY_MS 5000U
+
 struct bus_producer {
     rd_kafka_t *rk;
     pthread_t poller;
@@ -46,6 +48,39 @@ int bus_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, str
 int err_from_kafka(struct err *err, rd_kafka_resp_err_t code, const char *what)
 {
     return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "%s: %s", what, rd_kafka_err2str(code));
+}
+
+bool bus_within(unsigned timeout_ms, void *(*fn)(void *arg), void *arg)
+{
+    struct timespec until;
+    pthread_t thread;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += (long)(timeout_ms % 1000) * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    if (pthread_create(&thread, NULL, fn, arg) != 0) {
+        return false;
+    }
+    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) == 0) {
+        return true;
+    }
+    pthread_detach(thread);
+    return false;
+}
+
+static void *destroy_loop(void *arg)
+{
+    rd_kafka_destroy(arg);
+    return NULL;
+}
+
+void bus_destroy(rd_kafka_t *rk)
+{
+    (void)bus_within(DESTROY_MS, destroy_loop, rk);
 }
 
 static void sending_unref(struct sending *sending)
@@ -138,7 +173,7 @@ int bus_producer_open(const char *brokers, const char *client_id, struct bus_pro
         return err_set(err, ERR_FATAL, "invalid_config", "kafka producer: %s", why);
     }
     if (pthread_create(&producer->poller, NULL, poll_loop, producer) != 0) {
-        rd_kafka_destroy(producer->rk);
+        bus_destroy(producer->rk);
         free(producer);
         return err_set(err, ERR_FATAL, "internal", "cannot start a thread");
     }
@@ -156,7 +191,7 @@ void bus_producer_free(struct bus_producer *producer)
     pthread_join(producer->poller, NULL);
     rd_kafka_purge(producer->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     rd_kafka_flush(producer->rk, 500);
-    rd_kafka_destroy(producer->rk);
+    bus_destroy(producer->rk);
     free(producer);
 }
 

@@ -59,7 +59,7 @@ int bus_consumer_open(const char *brokers, const char *group, const char *topic,
                       const char *client_id, int64_t session_ms, bus_rebalance_fn on_rebalance,
                       void *arg, struct bus_consumer **ret, struct err *err) WARN_UNUSED;
 /* Leaves the group after committing what was stored; nothing is polled any more, all else still
- * works. To be called by the polling thread; may block while no broker answers. */
+ * works. To be called when nobody polls; while no broker answers it gives up after 5 s. */
 void bus_consumer_leave(struct bus_consumer *consumer);
 /* Leaves the group if that is not done, and frees. Takes NULL. */
 void bus_consumer_free(struct bus_consumer *consumer);

@@ -86,7 +86,7 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
     }
     rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, NULL, &md, ADMIN_TIMEOUT_MS);
     if (code) {
-        rd_kafka_destroy(rk);
+        bus_destroy(rk);
         return err_from_kafka(err, code, "kafka metadata");
     }
     int n_brokers = md->broker_cnt;
@@ -112,7 +112,7 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
         rd_kafka_queue_destroy(queue);
     }
     rd_kafka_NewTopic_destroy_array(list, made);
-    rd_kafka_destroy(rk);
+    bus_destroy(rk);
     return r;
 }
 
@@ -153,6 +153,6 @@ int bus_seed_offsets(const char *brokers, const char *group, const char *topic, 
     }
     rd_kafka_topic_partition_list_destroy(list);
     rd_kafka_topic_partition_list_destroy(seed);
-    rd_kafka_destroy(rk);
+    bus_destroy(rk);
     return code ? err_from_kafka(err, code, group) : 0;
 }

@@ -11,6 +11,7 @@
 #include "libcommon/bus.h"
 #include "libcommon/bus_intern.h"
 
+#define LEAVE_MS 5000U
 #define PARTITIONS_MAX 256
 
 struct bus_consumer {
@@ -23,7 +24,8 @@ struct bus_consumer {
     size_t n_assigned;
     bool paused;
     bool tail;
-    bool left; /* the group; the handle lives on */
+    bool left;  /* the group; the handle lives on */
+    bool stuck; /* leaving it has not come to an end */
 };
 
 static void set_assigned(struct bus_consumer *consumer, const rd_kafka_topic_partition_list_t *list)
@@ -79,6 +81,8 @@ static int base_conf(rd_kafka_conf_t *conf, const char *brokers, const char *gro
                    bus_conf_set(conf, "fetch.error.backoff.ms", "200", err) < 0 ||
                    bus_conf_set(conf, "reconnect.backoff.max.ms", "2000", err) < 0 ||
                    bus_conf_set(conf, "socket.nagle.disable", "true", err) < 0 ||
+                   /* a topic that was lost and made again is seen this soon, not in five minutes */
+                   bus_conf_set(conf, "topic.metadata.refresh.interval.ms", "5000", err) < 0 ||
                    bus_conf_set(conf, "auto.offset.reset", "earliest", err) < 0
                ? -1
                : 0;
@@ -193,16 +197,23 @@ int bus_tail_open(const char *brokers, const char *topic, const char *client_id,
     return 0;
 }
 
-void bus_consumer_leave(struct bus_consumer *consumer)
+static void *leave_group(void *arg)
 {
-    if (consumer->left) {
-        return;
-    }
-    consumer->left = true;
+    struct bus_consumer *consumer = arg;
+
     if (!consumer->tail) {
         rd_kafka_commit(consumer->rk, NULL, 0);
     }
     rd_kafka_consumer_close(consumer->rk);
+    return NULL;
+}
+
+void bus_consumer_leave(struct bus_consumer *consumer)
+{
+    if (!consumer->left) {
+        consumer->left = true;
+        consumer->stuck = !bus_within(LEAVE_MS, leave_group, consumer);
+    }
 }
 
 void bus_consumer_free(struct bus_consumer *consumer)
@@ -212,7 +223,10 @@ void bus_consumer_free(struct bus_consumer *consumer)
     }
     if (consumer->rk) {
         bus_consumer_leave(consumer);
-        rd_kafka_destroy(consumer->rk);
+        if (consumer->stuck) {
+            return; /* a thread still uses it; the process is ending */
+        }
+        bus_destroy(consumer->rk);
     }
     pthread_mutex_destroy(&consumer->lock);
     free(consumer->topic);

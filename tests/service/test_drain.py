@@ -156,3 +156,20 @@ def test_postgres_away_during_units(sleepers):
     world.wait_all_done(ids, 60)
     assert world.fleet.one("SELECT max(attempts - refunds) FROM task WHERE stage = 1") == 1
     assert world.amplification() == 1.0
+
+
+def test_everything_ends_while_kafka_is_gone(sleepers, servers):
+    """SIGTERM after the broker died for good: the client's own threads do not end then, the
+    processes do all the same."""
+    world = sleepers(text=QUICK)
+    world.wait_all_done(world.upload(5))
+    servers.processes["kafka"].kill9()
+    try:
+        began = time.monotonic()
+        codes = world.fleet.stop(timeout=30)
+        assert time.monotonic() - began < 25
+        assert not any(codes.values()), codes
+    finally:
+        servers.processes.pop("kafka", None)
+        servers.start_kafka()
+        servers.wait_ready()
