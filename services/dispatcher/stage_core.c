@@ -34,7 +34,6 @@ bool lead_owns(const struct stage_lead *lead, const char *user_id)
 void lead_contact(struct stage_lead *lead)
 {
     uint64_t now = lead->io.now_ms(lead->io.ctx);
-
     uint64_t gap = now - lead->db_ok_at, lease = (uint64_t)lead->c.lease_ms, wait;
 
     if (lead->db_ok_at == 0 || gap > lease / 8) {
