@@ -53,8 +53,12 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
         consumer->on_rebalance(consumer->arg, false, parts, n);
     }
     rd_kafka_assign(rk, assign ? list : NULL);
+    if (assign) {
+        /* A partition that was paused when it was taken away is still paused when it comes back. */
+        rd_kafka_resume_partitions(rk, list);
+    }
     set_assigned(consumer, assign ? list : NULL);
-    consumer->paused = false; /* an assignment starts unpaused */
+    consumer->paused = false;
     if (assign && consumer->on_rebalance) {
         consumer->on_rebalance(consumer->arg, true, parts, n);
     }
