@@ -33,7 +33,8 @@ def test_a_pause_does_not_outlive_a_rebalance(world):
     rig.wait_until(lambda: "partitions assigned" in world.fleet.process("text#2").log(), 30)
     world.links["text#1"]["postgres"].reset()
     rig.wait_until(lambda: not world.lags(), 60, what="all records read")
-    world.scale_down("text#2")
+    world.terminate("text#2")
+    world.idle.add("text#2")
 
 
 def remove_topics(world, *names):
