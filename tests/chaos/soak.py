@@ -162,7 +162,7 @@ class Soak:
     def run(self):
         a = self.args
         workers = {"text": 2, "ocr": 1, "ai": 2, "preview": 2}
-        self.world = World(seed=a.seed, workers=workers, slots=4, gateways=2, dispatchers=2,
+        self.world = World(seed=a.seed, workers=workers, slots=8, gateways=2, dispatchers=2,
                            cleaners=2, spare=1, sleep={"DOCFLEET_SLEEP_PUTS": "false"},
                            env={"DOCFLEET_SLOTS": "8"})
         for stage in ("preview", "ocr"):  # objects to look for; the others need no store
