@@ -331,7 +331,7 @@ int bus_partitions(struct bus_producer *producer, const char *topic, int *ret_n,
     int n = md->topic_cnt == 1 ? md->topics[0].partition_cnt : 0;
     rd_kafka_metadata_destroy(md);
     if (n < 1) {
-        return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "no topic %s", topic);
+        return err_set(err, ERR_TRANSIENT, "no_topic", "no topic %s", topic);
     }
     *ret_n = n;
     return 0;

@@ -386,3 +386,25 @@ int task_events_published(struct db *db, int64_t pos, struct err *err)
                   " WHERE name = 'published_pos' AND value < $1::bigint",
                   1, params, NULL, err);
 }
+
+int task_partitions(struct db *db, int *ret_partitions, struct err *err)
+{
+    int64_t value = 0;
+
+    if (task_events_state(db, "partitions", &value, err) < 0) {
+        return -1;
+    }
+    *ret_partitions = (int)value;
+    return 0;
+}
+
+int task_partitions_note(struct db *db, int partitions, struct err *err)
+{
+    struct db_num n;
+    const char *params[] = {db_num(&n, partitions)};
+
+    return db_run(db,
+                  "INSERT INTO dispatcher_state (name, value) VALUES ('partitions', $1::bigint)"
+                  " ON CONFLICT (name) DO UPDATE SET value = excluded.value, updated_at = now()",
+                  1, params, NULL, err);
+}

@@ -138,3 +138,7 @@ int task_events_since(struct db *db, int64_t after, int limit, task_event_fn fn,
 int task_events_state(struct db *db, const char *name, int64_t *ret_value,
                       struct err *err) WARN_UNUSED;
 int task_events_published(struct db *db, int64_t pos, struct err *err) WARN_UNUSED;
+
+/* How many partitions the topics of work were made with (0: nobody said). */
+int task_partitions(struct db *db, int *ret_partitions, struct err *err) WARN_UNUSED;
+int task_partitions_note(struct db *db, int partitions, struct err *err) WARN_UNUSED;

@@ -50,6 +50,7 @@ struct dispatcher {
     struct wake wakes[SHARDS_MAX][STAGE_MAX + 1]; /* [0][0]: events */
     pthread_mutex_t broker_lock;
     uint64_t broker_at; /* when the broker was last asked whether it is there */
+    uint64_t topics_at; /* they were made again last */
     bool broker_alive;
 };
 

@@ -6,13 +6,16 @@
 #include "services/dispatcher/lead_io.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "libcommon/event.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/topics.h"
 #include "services/dispatcher/dispatcher.h"
 
 #define SEND_TIMEOUT_MS 11000U
+#define TOPICS_AGAIN_MS 5000U
 #define BROKER_FRESH_MS 2000U
 
 static struct db *db_of(void *ctx)
@@ -167,11 +170,38 @@ static void io_notify(void *ctx, int stage, const char *user_id)
 
 /* Kafka -----------------------------------------------------------------------------------------*/
 
+/* A broker that came back without its topics: they are made as they were, by one thread at a time
+ * and not at once again. Where they are made by somebody else (no number is kept), it is theirs. */
+static void remake_topics(struct dispatcher *d)
+{
+    struct err err = ERR_INIT;
+    int partitions = 0;
+
+    pthread_mutex_lock(&d->broker_lock);
+    if (d->topics_at == 0 || clock_mono_ms() - d->topics_at >= TOPICS_AGAIN_MS) {
+        if (task_partitions(d->service.db, &partitions, &err) < 0 ||
+            (partitions > 0 &&
+             topics_create(d->service.core.kafka_brokers, partitions, &err) < 0)) {
+            log_err(LOG_WARN, "topics are missing and cannot be made", &err);
+        } else if (partitions > 0) {
+            log_warn("topics were missing and were made again", kv_i64("partitions", partitions));
+        }
+        d->topics_at = clock_mono_ms();
+    }
+    pthread_mutex_unlock(&d->broker_lock);
+}
+
 static int io_partitions(void *ctx, int stage, int *ret_n, struct err *err)
 {
-    const struct stage_thread *thread = ctx;
+    struct stage_thread *thread = ctx;
 
-    return bus_partitions(thread->dispatcher->producer, stage_topic(stage), ret_n, err);
+    if (bus_partitions(thread->dispatcher->producer, stage_topic(stage), ret_n, err) == 0) {
+        return 0;
+    }
+    if (strcmp(err->code, "no_topic") == 0) {
+        remake_topics(thread->dispatcher);
+    }
+    return -1;
 }
 
 /* One question for all stages. */

@@ -6,14 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "libcommon/bus.h"
 #include "libcommon/sha256.h"
 #include "libcommon/states.h"
+#include "libcommon/task_dispatch.h"
+#include "libcommon/topics.h"
 #include "libcommon/uuid.h"
 #include "services/docfleetctl/ctl.h"
 #include "services/docfleetctl/migrations.h"
-
-#define DAY_MS (24LL * 3600 * 1000)
 
 int ctl_open_db(struct ctl *ctl, struct err *err)
 {
@@ -83,30 +82,16 @@ static int migrate_schema(struct ctl *ctl, struct err *err)
     return r;
 }
 
-static int migrate_topics(struct ctl *ctl, int work_partitions, struct err *err)
+/* The number is kept: the dispatcher makes topics again that a broker has lost. */
+static int migrate_topics(struct ctl *ctl, int partitions, struct err *err)
 {
-    struct bus_topic topics[STAGE_MAX + 3];
-    size_t n = 0;
+    const char *brokers = ctl->service.core.kafka_brokers;
 
-    for (int s = 1; s <= STAGE_MAX; s++) {
-        topics[n++] = (struct bus_topic){stage_topic(s), work_partitions, 3 * DAY_MS};
-    }
-    topics[n++] =
-        (struct bus_topic){"docfleet.events.v1", work_partitions >= 24 ? 12 : 3, 7 * DAY_MS};
-    topics[n++] = (struct bus_topic){"docfleet.dlq.v1", work_partitions >= 24 ? 6 : 1, 30 * DAY_MS};
-    topics[n++] = (struct bus_topic){"docfleet.s3.v1", work_partitions >= 24 ? 6 : 1, 3 * DAY_MS};
-    if (bus_create_topics(ctl->service.core.kafka_brokers, topics, n, err) < 0) {
+    if (topics_create(brokers, partitions, err) < 0 ||
+        task_partitions_note(ctl->service.db, partitions, err) < 0) {
         return -1;
     }
-    for (int s = 1; s <= STAGE_MAX; s++) {
-        char group[48];
-        snprintf(group, sizeof(group), "docfleet.%s", stage_name(s));
-        if (bus_seed_offsets(ctl->service.core.kafka_brokers, group, stage_topic(s),
-                             work_partitions, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
+    return topics_seed(brokers, partitions, err);
 }
 
 int ctl_migrate(struct ctl *ctl, struct err *err)
@@ -118,7 +103,7 @@ int ctl_migrate(struct ctl *ctl, struct err *err)
     if (ctl_expect(ctl, 0, 0, "migrate [--topics [--partitions N]]", err) < 0) {
         return -1;
     }
-    if (n < 1 || n > 200) {
+    if (n < 1 || n > TOPICS_PARTITIONS_MAX) {
         return err_set(err, ERR_PERMANENT, "usage", "--partitions takes 1 to 200");
     }
     if (migrate_schema(ctl, err) < 0) {
