@@ -382,7 +382,7 @@ class World:
     """One database with its services. sleep: (shortest, longest) ms of a text unit."""
 
     def __init__(self, made, processes=4, slots=4, sleep=(200, 500), scheduling="fair",
-                 partitioning="fair", mice_users=5000, stages=("ai", "preview"), text=True):
+                 partitioning="fair", mice_users=5000, stages=("ai", "preview"), text=True, more_slots=8):
         self.servers, self.slots = made, processes * slots
         self.fleet = rig.Fleet(made, build=BUILD, partitions=PARTITIONS)
         self.fleet.start("ingest-gateway", env={"DOCFLEET_LOG_LEVEL": "warn"})
@@ -395,7 +395,7 @@ class World:
             # ai ends a unit at once, so that K is the text stage's; previews wait, so that those of
             # an elephant do not take the processor
             low, high = sleep if stage == "preview" else (0, 0)
-            self.fleet.start_sleepers(stage, 1, 8, wait=False, env={
+            self.fleet.start_sleepers(stage, 1, more_slots, wait=False, env={
                 "DOCFLEET_SLEEP_MIN": f"{low}ms", "DOCFLEET_SLEEP_MAX": f"{high}ms",
                 "DOCFLEET_LOG_LEVEL": "warn"})
         for name in list(self.fleet.processes):

@@ -21,7 +21,8 @@ from lib import rig
 # As libcommon/db.c sets them for statements that go by key.
 SESSION = {"search_path": "docfleet,public", "plan_cache_mode": "force_generic_plan",
            "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off"}
-CLIENTS = 16
+SLOTS = int(os.environ.get("BENCH_SLOTS", "16"))  # of each stage
+CLIENTS = (16, 32)  # the faster counts
 STAGES = {"text": load.TEXT, "ai": load.AI, "preview": load.PREVIEW}
 LINE = re.compile(r"^\S+ \S+ \S+ \[\d+\] (\S*) LOG:  duration: [0-9.]+ ms  execute [^:]*: (.*)$")
 PARAM = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
@@ -29,7 +30,28 @@ PARAM = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
 
 class EmptyWorld(load.World):
     def __init__(self, made):
-        super().__init__(made, processes=1, slots=16, sleep=(0, 0), mice_users=0)
+        super().__init__(made, processes=1, slots=SLOTS, sleep=(0, 0), mice_users=0, more_slots=SLOTS)
+
+
+class Progress:
+    """Files that are done, with the database's clock, from the counts of one connection."""
+
+    def __init__(self, conn, files):
+        self.conn, self.files = conn, files
+        self.base = self.now()[0]
+
+    def now(self):
+        row = self.conn.execute(
+            "SELECT coalesce(sum(n), 0)::int AS n, extract(epoch FROM clock_timestamp())::float8 AS t"
+            " FROM count_delta WHERE from_state = 1 AND to_state = 2").fetchone()
+        return row["n"], row["t"]
+
+    def reach(self, share, alive=lambda: True):
+        def reached():
+            assert alive(), "ended before its files were done"
+            n, t = self.now()
+            return (n - self.base, t) if n - self.base >= share * self.files else None
+        return rig.wait_until(reached, 400, interval=0.1, what=f"{share:.0%} of the files")
 
 
 # --- the fleet's side --------------------------------------------------------------------------------
@@ -55,20 +77,11 @@ def run_fleet(servers, world, files):
         world.pause(stage, False)
 
     with fleet.db() as conn:
-        def done():
-            row = conn.execute("SELECT coalesce(sum(n), 0)::int AS n, extract(epoch FROM"
-                               " clock_timestamp())::float8 AS t FROM count_delta WHERE from_state = 1"
-                               " AND to_state = 2").fetchone()
-            return row["n"], row["t"]
-        base = done()[0]
-
-        def reached(share):
-            n, t = done()
-            return (n - base, t) if n - base >= share * files else None
-        first = rig.wait_until(lambda: reached(0.1), 300, interval=0.1)
+        progress = Progress(conn, files)
+        first = progress.reach(0.1)
         conn.execute("SELECT pg_stat_statements_reset()")
         with load.Watch(servers, fleet) as watch:
-            last = rig.wait_until(lambda: reached(0.9), 300, interval=0.2)
+            last = progress.reach(0.9)
         statements = conn.execute(
             "SELECT calls, total_exec_time AS ms, rows, query FROM pg_stat_statements WHERE dbid ="
             " (SELECT oid FROM pg_database WHERE datname = current_database()) AND query !~"
@@ -205,7 +218,7 @@ def events_script(found):
 
 # --- pgbench's side ----------------------------------------------------------------------------------
 
-def run_pgbench(servers, found, file_id, files, batch):
+def run_pgbench(servers, found, file_id, files, batch, clients):
     """Files a second of pgbench alone on a fresh database with the same rows."""
     fleet = rig.Fleet(servers, build=load.BUILD, partitions=load.PARTITIONS)
     load.enter(fleet, load.add_users(fleet, 20), files // 20, tell=False)
@@ -221,30 +234,31 @@ def run_pgbench(servers, found, file_id, files, batch):
     unit_path, event_path = (os.path.join(fleet.dir, n) for n in ("units.sql", "events.sql"))
     units = unit_script(found, file_id, batch).write(unit_path)
     events = events_script(found).write(event_path)
-    rounds = files // batch // CLIENTS
-    with open(os.path.join(fleet.dir, "events.log"), "w", encoding="utf-8") as out:
+    rounds = files // batch // clients
+    with open(os.path.join(fleet.dir, "pgbench.log"), "w", encoding="utf-8") as out, fleet.db() as conn:
         assigner = subprocess.Popen([*base, "-c", "1", "-T", "3600", *events, "-f", event_path,
                                      fleet.database_url], env=env, stdout=out, stderr=out)
+        progress = Progress(conn, rounds * batch * clients)
+        worker = subprocess.Popen([*base, "-c", str(clients), "-j", "2", "-t", str(rounds), *units,
+                                   "-f", unit_path, fleet.database_url], env=env, stdout=out, stderr=out)
         try:
+            first = progress.reach(0.1, lambda: worker.poll() in (None, 0))
             with load.Watch(servers) as watch:
-                start = time.monotonic()
-                done = subprocess.run([*base, "-c", str(CLIENTS), "-j", "2", "-t", str(rounds), *units,
-                                       "-f", unit_path, fleet.database_url], env=env, timeout=500,
-                                      capture_output=True, text=True)
-                rig.wait_until(lambda: fleet.one("SELECT count(*) FROM event WHERE pos IS NULL") == 0, 120,
-                               interval=0.05, what="every event has its position")
-                took = time.monotonic() - start
+                last = progress.reach(0.9, lambda: worker.poll() in (None, 0))
+            behind = conn.execute("SELECT count(*) AS n FROM event WHERE pos IS NULL").fetchone()["n"]
+            worker.wait(120)
         finally:
-            assigner.terminate()
-            assigner.wait()
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
-    n = rounds * batch * CLIENTS
+            for process in (assigner, worker):
+                process.terminate()
+                process.wait()
+    n = rounds * batch * clients
     finished = fleet.one("SELECT count(*) FROM file WHERE state = 2")
-    assert finished == n, f"pgbench ended {finished} files, not {n}: {done.stderr[-2000:]}"
-    positions = fleet.one("SELECT count(*) FROM event WHERE pos IS NOT NULL") / n
+    with open(os.path.join(fleet.dir, "pgbench.log"), encoding="utf-8") as f:
+        assert finished == n, f"pgbench ended {finished} files, not {n}: {f.read()[-3000:]}"
     with psycopg.connect(servers.database_url("postgres"), autocommit=True) as conn:
         conn.execute(f'DROP DATABASE "{fleet.name}" WITH (FORCE)')
-    return {"files_per_s": n / took, "files": n, "watch": watch.result, "positions": positions}
+    return {"files_per_s": (last[0] - first[0]) / (last[1] - first[1]), "files": last[0] - first[0],
+            "clients": clients, "watch": watch.result, "behind": behind}
 
 
 # --- the part ----------------------------------------------------------------------------------------
@@ -297,11 +311,12 @@ def part(servers, report):
         batch = max(1, min(16, round(rows)))
         print(f"  fleet   {run['files_per_s']:.0f} files/s, batch {rows:.1f}, idle "
               f"{run['watch']['idle']:.0%}, foreign {run['watch']['foreign']:.0%}", flush=True)
-        other = run_pgbench(servers, found, file_id, files, batch)
-        bench_runs.append(other)
-        print(f"  pgbench {other['files_per_s']:.0f} files/s, idle {other['watch']['idle']:.0%}, foreign "
-              f"{other['watch']['foreign']:.0%}, {other['positions']:.1f} events a file positioned",
-              flush=True)
+        tries = [run_pgbench(servers, found, file_id, files, batch, clients) for clients in CLIENTS]
+        bench_runs.append(max(tries, key=lambda r: r["files_per_s"]))
+        for other in tries:
+            print(f"  pgbench {other['files_per_s']:.0f} files/s with {other['clients']} clients, idle "
+                  f"{other['watch']['idle']:.0%}, foreign {other['watch']['foreign']:.0%}, "
+                  f"{other['behind']} events without a position", flush=True)
     load.save("throughput", {"fleet": runs, "pgbench": bench_runs, "batch": batch})
     ours = statistics.median(r["files_per_s"] for r in runs)
     theirs = statistics.median(r["files_per_s"] for r in bench_runs)
@@ -317,7 +332,7 @@ def part(servers, report):
         f"8 of preview, handlers that return at once, no child, no store) takes them through text, ai, record "
         f"and preview, three units a file; measured between the first and the last tenth. Acceptance over "
         f"HTTP is not in it. pgbench runs send (in batches of {batch}, the fleet's average), claim and end of "
-        f"the same three units and gives all events their positions, {CLIENTS} clients, prepared, with the "
-        f"services' session settings; statements and parameters are taken from the server's log while one "
+        f"the same three units and gives all events their positions, with 16 and with 32 clients, of which the "
+        f"faster counts, prepared, with the services' session settings, measured between the same tenths; statements and parameters are taken from the server's log while one "
         f"file goes through. Same server, in turn, fsync and synchronous_commit on, all on one machine with "
         f"the broker. {fairness.watched_line([r['watch'] for r in runs])}"))
