@@ -35,6 +35,8 @@ from lib import rig  # noqa: E402
 OUT = os.path.join(rig.ROOT, "build", "chaos")
 TROUBLE = (OSError, psycopg.Error, requests.RequestException, confluent_kafka.KafkaException,
            rig.Timeout, AssertionError)
+# A sweep lists the whole store, which versitygw does by walking all keys for each page.
+SOAK = {"DOCFLEET_CLEAN_INTERVAL": "60s"}
 QUIET_LIMIT = 120  # seconds in which nothing ends
 
 
@@ -69,7 +71,7 @@ class Soak:
         self.findings, self.started = {}, time.time()
         self.result = {
             "seed": args.seed, "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "machine": machine(), "commit": commit(), "settings": {**SCALED, **SLEEP},
+            "machine": machine(), "commit": commit(), "settings": {**SCALED, **SLEEP, **SOAK},
             "arguments": vars(args), "weights": WEIGHTS}
 
     # --- the clock of faults ----------------------------------------------------------------------
@@ -164,7 +166,7 @@ class Soak:
         workers = {"text": 2, "ocr": 1, "ai": 2, "preview": 2}
         self.world = World(seed=a.seed, workers=workers, slots=8, gateways=2, dispatchers=2,
                            cleaners=2, spare=1, sleep={"DOCFLEET_SLEEP_PUTS": "false"},
-                           env={"DOCFLEET_SLOTS": "8"})
+                           env={"DOCFLEET_SLOTS": "8", **SOAK})
         for stage in ("preview", "ocr"):  # objects to look for; the others need no store
             for name, role in self.world.roles.items():
                 if name.startswith(stage + "#"):
