@@ -13,6 +13,8 @@ import time
 from lib import invariants, rig
 
 WORKER_FAULTS = {"kill", "freeze", "crash_point", "poison", "cut_worker", "clock"}
+DEATHS = {"poison", "crash_point"}  # by themselves: written down when somebody looks
+NOTICED_LATE = 30
 SHARED_FAULTS = {"postgres_crash", "postgres_cut", "postgres_slow", "postgres_unknown", "pause_all"}
 MARKED = re.compile(r"(?:^|-)(poison|fail)-")
 REASONS = {"fail": {"corrupt"}, "poison": {"crash_loop", "child_crashed", "child_timeout"}}
@@ -168,7 +170,8 @@ def crashes(world, file_id=None, since=0):
     shared = [f for f in injected if f["kind"] in SHARED_FAULTS]
     for r in rows:
         pid = int(r["held_by"].split(":")[2]) if r["held_by"] else 0
-        near = [f for f in by_pid.get(pid, []) if f["at"] <= r["at"] + 1 and
+        near = [f for f in by_pid.get(pid, []) if
+                f["at"] <= r["at"] + (NOTICED_LATE if f["kind"] in DEATHS else 1) and
                 f["at"] + f["seconds"] >= r["claimed"] - 1]
         near += [f for f in shared if f["at"] <= r["at"] and
                  f["at"] + f["seconds"] + 4 * lease + 10 >= r["claimed"]]

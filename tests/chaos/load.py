@@ -66,6 +66,7 @@ class Load:
             with self.lock:
                 if self.busy == 0 and self.queue.empty():
                     return True
+            self.world.supervise()
             time.sleep(0.1)
         return False
 
