@@ -275,8 +275,9 @@ static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
     PQsetnonblocking(conn->pg, 1);
     snprintf(setup, sizeof(setup),
              "SET search_path = docfleet, public; SET statement_timeout = %u; "
-             "SET lock_timeout = 2000; SET idle_in_transaction_session_timeout = 30000%s",
-             db->config.statement_timeout_ms, db->config.generic_plans ? KEY_PLANS : "");
+             "SET lock_timeout = 2000; SET idle_in_transaction_session_timeout = 30000%s%s",
+             db->config.statement_timeout_ms, db->config.generic_plans ? KEY_PLANS : "",
+             db->config.lazy_commit ? "; SET synchronous_commit = off" : "");
     if (db_script(conn, setup, db->config.connect_timeout_ms, err) < 0) {
         conn_close(conn);
         return -1;

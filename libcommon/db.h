@@ -14,12 +14,13 @@ struct db;      /* pool, thread-safe */
 struct db_conn; /* one checked-out connection, one thread at a time */
 
 struct db_config {
-    const char *url;               /* libpq URI or keyword string; copied */
-    const char *application_name;  /* shown in pg_stat_activity; copied */
-    unsigned max_conns;            /* 1..100 */
-    unsigned connect_timeout_ms;   /* default 5000 */
-    unsigned acquire_timeout_ms;   /* default 5000 */
-    bool generic_plans;            /* prepared statements are planned once, for any values */
+    const char *url;              /* libpq URI or keyword string; copied */
+    const char *application_name; /* shown in pg_stat_activity; copied */
+    unsigned max_conns;           /* 1..100 */
+    unsigned connect_timeout_ms;  /* default 5000 */
+    unsigned acquire_timeout_ms;  /* default 5000 */
+    bool generic_plans;           /* prepared statements are planned once, for any values */
+    bool lazy_commit; /* a crash of the server may undo the last commits: for what is then redone */
     unsigned statement_timeout_ms; /* default 5000; enforced by the server, +2 s by the client */
 };
 

@@ -329,10 +329,11 @@ static int each_event(const PGresult *res, task_event_fn fn, void *ctx, int *ret
     return 0;
 }
 
-/* Joined by hash: row by row, a batch of 500 would be compared with itself 250,000 times. */
+/* Joined by hash: row by row, a batch of 500 would be compared with itself 250,000 times. And a
+ * position that was shown must not be given again, so this commit is durable. */
 static const char lock_sql[] =
     "SELECT pg_advisory_xact_lock(776001, 0), set_config('enable_hashjoin', 'on', true),"
-    " set_config('enable_nestloop', 'off', true)";
+    " set_config('enable_nestloop', 'off', true), set_config('synchronous_commit', 'on', true)";
 
 int task_events_assign(struct db *db, int limit, task_event_fn fn, void *ctx, int *ret_n,
                        struct err *err)

@@ -109,6 +109,10 @@ int main(int argc, char **argv)
         return 0;
     }
     d.service.generic_plans = true;
+    /* What it writes about tasks and a crash of Postgres undoes, it finds undone and does again; an
+     * order whose sending was undone claims nothing, and every claim is durable. Not so positions
+     * of events, see task_events_assign. */
+    d.service.lazy_commit = true;
     pthread_mutex_init(&d.broker_lock, NULL);
     /* a connection for each thread that asks, and some for the probes */
     unsigned conns = (unsigned)d.options.shards * STAGE_MAX + 5;

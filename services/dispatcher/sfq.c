@@ -113,7 +113,7 @@ static bool is_newcomer(const struct sfq *sfq, const struct sfq_flow *f)
 {
     const struct sfq_user *u = f->user;
 
-    return f->lane == LANE_FIRST && u->out == 0 &&
+    return f->lane == LANE_FIRST && !sfq->known && u->out == 0 &&
            (u->last_ms == 0 || sfq->now - u->last_ms >= SFQ_IDLE_MS) &&
            (u->bonus_ms == 0 || sfq->now - u->bonus_ms >= SFQ_IDLE_MS);
 }

@@ -46,6 +46,9 @@ size_t sfq_hungry(struct sfq *sfq, struct task_ask *asks, size_t max);
 /* A pass over all flows of the table: what is not loaded between begin and end waits no more. Users
  * that neither wait nor have anything out and were last seen before `before_ms` are forgotten. */
 void sfq_begin_pass(struct sfq *sfq);
+/* While set, flows that are added are taken for known ones and get no bonus: a new leader finds all
+ * that wait, and if each of thousands went first, a real newcomer would wait for all of them. */
+void sfq_known(struct sfq *sfq, bool known);
 void sfq_end_pass(struct sfq *sfq, uint64_t before_ms);
 
 /* Turns -----------------------------------------------------------------------------------------*/

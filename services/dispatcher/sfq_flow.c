@@ -418,6 +418,11 @@ int sfq_append(struct sfq *sfq, const char *user_id, int lane, const struct task
                : take_heads(sfq, f, heads, n, more, f->n, err);
 }
 
+void sfq_known(struct sfq *sfq, bool known)
+{
+    sfq->known = known;
+}
+
 void sfq_begin_pass(struct sfq *sfq)
 {
     sfq->pass++;

@@ -68,6 +68,7 @@ struct sfq {
     uint64_t serial;
     int turn; /* picks of lane 0 since the last of lanes 1 and 2 */
     uint32_t pass;
+    bool known; /* who begins to wait now has waited under another leader */
 };
 
 /* sfq_flow.c */

@@ -110,6 +110,7 @@ int stage_lead_take_over(struct stage_lead *lead, struct err *err)
     lead->probe_at = lead->now;
     lead->returned = 0;
     lead->passing = false;
+    lead->first_pass = true;
     lead->pass_at = lead->now;
     if (lead_find_strays(lead, true, err) < 0 || lead_look_at_workers(lead, err) < 0) {
         return -1;

@@ -40,6 +40,7 @@ struct stage_lead {
     uint64_t db_ok_at;    /* Postgres last answered; 0: not yet */
     uint64_t leases_from; /* leases are left alone before */
     bool passing;         /* a pass over all flows is under way */
+    bool first_pass;      /* it is the first one since the take-over */
     struct task_place place;
 };
 

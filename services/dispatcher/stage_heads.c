@@ -106,13 +106,19 @@ int lead_pass_page(struct stage_lead *lead, struct err *err)
     struct gather g = {.lead = lead};
     bool end = false;
 
-    if (lead->io.heads_page(lead->io.ctx, lead->c.stage, PAGE_FLOWS, SFQ_HEADS_FIRST, take_head, &g,
-                            &lead->place, &end, err) < 0 ||
-        end_flow(&g, err) < 0) {
+    sfq_known(lead->sfq, lead->first_pass);
+    int r = lead->io.heads_page(lead->io.ctx, lead->c.stage, PAGE_FLOWS, SFQ_HEADS_FIRST, take_head,
+                                &g, &lead->place, &end, err) < 0 ||
+                    end_flow(&g, err) < 0
+                ? -1
+                : 0;
+    sfq_known(lead->sfq, false);
+    if (r < 0) {
         return -1;
     }
     if (end) {
         lead->passing = false;
+        lead->first_pass = false;
         sfq_end_pass(lead->sfq, lead->now > FORGET_MS ? lead->now - FORGET_MS : 0);
     }
     return 0;

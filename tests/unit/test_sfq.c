@@ -355,6 +355,24 @@ static void test_newcomer(void **state)
     sfq_free(sfq);
 }
 
+/* A new leader finds a hundred users waiting; one that comes now still goes first. */
+static void test_known_are_no_newcomers(void **state)
+{
+    struct sfq *sfq = make(SFQ_FAIR);
+
+    (void)state;
+    sfq_known(sfq, true);
+    for (int user = 1; user <= 100; user++) {
+        add(sfq, head_of(user, 0, 1));
+        add(sfq, head_of(user, 1, 1));
+    }
+    sfq_known(sfq, false);
+    assert_int_equal(send_next(sfq), 1);
+    add(sfq, head_of(101, 0, 1));
+    assert_int_equal(send_next(sfq), 101);
+    sfq_free(sfq);
+}
+
 /* A user that uploads one file after the other is a newcomer only the first time. */
 static void test_bonus_once(void **state)
 {
@@ -862,6 +880,7 @@ int main(void)
         cmocka_unit_test(test_bulk_alone),
         cmocka_unit_test(test_own_bulk),
         cmocka_unit_test(test_newcomer),
+        cmocka_unit_test(test_known_are_no_newcomers),
         cmocka_unit_test(test_bonus_once),
         cmocka_unit_test(test_farming),
         cmocka_unit_test(test_bonus_after_idle),
