@@ -196,9 +196,9 @@ def count_junit(path):
     return passed, failed, skipped
 
 
-@timed("service and end-to-end tests")
-def pytest(interpreter, folders, words):
-    report = os.path.join(LOGS, "pytest.xml")
+def run_pytest(interpreter, folders, words, out=None):
+    """One pytest with servers of its own; gives its counts."""
+    report = os.path.join(LOGS, f"pytest-{'-'.join(folders)}.xml")
     if os.path.exists(report):
         os.unlink(report)
     args = [interpreter, "-m", "pytest", "-c", f"{ROOT}/tests/pytest.ini", f"--rootdir={ROOT}",
@@ -206,14 +206,30 @@ def pytest(interpreter, folders, words):
     if words:
         args += ["-k", " ".join(words)]
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
-    rc = subprocess.run(args, cwd=ROOT, env=env, stdin=subprocess.DEVNULL).returncode
-    if os.path.exists(report):
-        counts = count_junit(report)
-        Totals.add(*counts)
-        if rc not in (0, 5) and not counts[1]:
-            Totals.add(failed=1)
-    elif rc != 5:  # 5: nothing collected
-        Totals.add(failed=1)
+    began = time.monotonic()
+    rc = subprocess.run(args, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
+                        stderr=subprocess.STDOUT if out else None).returncode
+    Totals.times.append((" and ".join(folders) + " tests", time.monotonic() - began))
+    if not os.path.exists(report):
+        return 0, int(rc != 5), 0  # 5: nothing collected
+    passed, failed, skipped = count_junit(report)
+    return passed, failed or int(rc not in (0, 5)), skipped
+
+
+def pytest(interpreter, folders, words):
+    """Service tests beside the others: they mostly wait. The output of the others comes after."""
+    if "service" not in folders or len(folders) == 1:
+        Totals.add(*run_pytest(interpreter, folders, words))
+        return
+    others = [f for f in folders if f != "service"]
+    os.makedirs(LOGS, exist_ok=True)
+    path = os.path.join(LOGS, "pytest-others.log")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, open(path, "w", encoding="utf-8") as out:
+        beside = pool.submit(run_pytest, interpreter, others, words, out)
+        Totals.add(*run_pytest(interpreter, ["service"], words))
+        Totals.add(*beside.result())
+    with open(path, encoding="utf-8", errors="replace") as f:
+        print(f.read(), end="", flush=True)
 
 
 def main():
