@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libcommon/receipt.h"
 #include "libcommon/sha256.h"
 #include "services/docfleetctl/client.h"
 
@@ -97,29 +98,6 @@ static int read_file(const char *path, struct buf *buf, struct err *err)
     return rc < 0 ? -1 : buf_append(buf, "", 0, err);
 }
 
-static int lines_digest(const json_t *lines, char ret_hex[SHA256_HEX_SIZE], struct err *err)
-{
-    CLEANUP(hash_done) struct hash hash = HASH_NONE;
-    size_t i;
-    json_t *line;
-
-    if (hash_init(&hash, HASH_SHA256, err) < 0) {
-        return -1;
-    }
-    json_array_foreach(lines, i, line)
-    {
-        CLEANUP(free_cleanup) char *text = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS);
-        if (!text) {
-            return err_nomem(err);
-        }
-        if (hash_update(&hash, text, strlen(text), err) < 0 ||
-            hash_update(&hash, "\n", 1, err) < 0) {
-            return -1;
-        }
-    }
-    return hash_final_hex(&hash, ret_hex, SHA256_HEX_SIZE, err);
-}
-
 static int check_json(const struct buf *text, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *doc = NULL;
@@ -148,7 +126,7 @@ static int check_json(const struct buf *text, struct err *err)
         api_int(totals, "accepted") + api_int(totals, "rejected") != api_int(totals, "total")) {
         return err_set(err, ERR_PERMANENT, "receipt", "the totals are not those of the lines");
     }
-    if (lines_digest(lines, hex, err) < 0) {
+    if (receipt_digest(lines, hex, err) < 0) {
         return -1;
     }
     if (strcmp(hex, api_text(json_object_get(doc, "digest"), "value")) != 0) {

@@ -4,6 +4,7 @@
  * digest over the lines, so that a copy can be checked later without this service.
  * Invariant: all lines and totals are of one snapshot, and the totals are those of the lines.
  */
+#include "libcommon/receipt.h"
 #include "libcommon/reason.h"
 #include "libcommon/sha256.h"
 #include "libcommon/states.h"
@@ -162,30 +163,6 @@ static int add_refused(struct receipt *r, const json_t *rejects, struct err *err
     return 0;
 }
 
-/* SHA-256 over each line as compact JSON with sorted keys, ended by a line feed. */
-static int hash_lines(const json_t *lines, char ret_hex[SHA256_HEX_SIZE], struct err *err)
-{
-    CLEANUP(hash_done) struct hash hash = HASH_NONE;
-    size_t i;
-    json_t *line;
-
-    if (hash_init(&hash, HASH_SHA256, err) < 0) {
-        return -1;
-    }
-    json_array_foreach(lines, i, line)
-    {
-        CLEANUP(free_cleanup) char *text = json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS);
-        if (!text) {
-            return err_nomem(err);
-        }
-        if (hash_update(&hash, text, strlen(text), err) < 0 ||
-            hash_update(&hash, "\n", 1, err) < 0) {
-            return -1;
-        }
-    }
-    return hash_final_hex(&hash, ret_hex, SHA256_HEX_SIZE, err);
-}
-
 static json_t *totals_json(const struct receipt *r, const PGresult *batch)
 {
     json_int_t accepted = (json_int_t)db_i64(batch, 0, 2);
@@ -208,7 +185,7 @@ static int reply_json(struct request *req, const struct receipt *r, const PGresu
 {
     char hex[SHA256_HEX_SIZE];
 
-    if (hash_lines(r->lines, hex, err) < 0) {
+    if (receipt_digest(r->lines, hex, err) < 0) {
         return -1;
     }
     json_t *doc = json_pack(
