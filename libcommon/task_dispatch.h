@@ -38,10 +38,10 @@ int task_heads_page(struct db *db, int stage, int flows, int per_flow, task_head
  * of asks. */
 #define TASK_ASKS_MAX 64U
 struct task_ask {
-    int lane;
-    char user_id[UUID_TEXT];
     int64_t after;
+    int lane;
     int limit;
+    char user_id[UUID_TEXT];
 };
 int task_heads_asked(struct db *db, int stage, const struct task_ask *asks, size_t n,
                      task_head_fn fn, void *ctx, struct err *err) WARN_UNUSED;
@@ -58,15 +58,15 @@ struct task_out {
     struct task_key key;
     int dispatch_seq;
     /* filled by task_check_out: */
+    int64_t token;
     int state; /* enum task_state; -1: the row is gone */
     int cost;  /* as the row has it: measured once the unit is done */
     int lane;
+    int crashes; /* attempts - failures - refunds */
+    int attempts, failures, refunds;
     bool back; /* not dispatched or running any more, or dispatched anew */
     bool running;
     bool expired; /* running, and its lease is over */
-    int crashes;  /* attempts - failures - refunds */
-    int64_t token;
-    int attempts, failures, refunds;
 };
 int task_check_out(struct db *db, struct task_out *outs, size_t n, struct err *err) WARN_UNUSED;
 

@@ -114,7 +114,7 @@ static int io_census(void *ctx, int stage, task_census_fn fn, void *arg, double 
 
 /* What is shown ---------------------------------------------------------------------------------*/
 
-static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
+static void show(int stage, const struct lead_stats *stats)
 {
     char label[32], labels[64];
 
@@ -130,6 +130,18 @@ static int io_publish(void *ctx, int stage, const struct lead_stats *stats, stru
     metrics_set("docfleet_queue_oldest_seconds", label, stats->queue.oldest_s);
     metrics_set("docfleet_fairness_top_share", label, stats->top_share);
     metrics_set("docfleet_fairness_jain", label, stats->jain);
+}
+
+void lead_io_show_nothing(int stage)
+{
+    const struct lead_stats nothing = {.jain = 1};
+
+    show(stage, &nothing);
+}
+
+static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
+{
+    show(stage, stats);
     return task_publish(db_of(ctx), stage, &stats->queue, err);
 }
 

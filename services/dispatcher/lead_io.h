@@ -95,3 +95,5 @@ struct lead_io {
 /* The table of a running dispatcher's thread (dispatcher.h), which has to outlive it. */
 struct stage_thread;
 void lead_io_of(struct stage_thread *thread, struct lead_io *ret_io);
+/* The metrics of a stage that is led by somebody else now. */
+void lead_io_show_nothing(int stage);

@@ -77,6 +77,9 @@ void *stage_loop(void *arg)
             round_of(&loop, wake, n, overflow);
             continue;
         }
+        if (loop.leads) {
+            lead_io_show_nothing(thread->stage); /* or two replicas would both show its queue */
+        }
         loop.leads = false;
         if (state == LEADS_NO) {
             stage_lead_follow(loop.lead);

@@ -171,6 +171,9 @@ int ctl_receipt_check(struct ctl *ctl, struct err *err)
         read_file(ctl->argv[0], &text, err) < 0) {
         return -1;
     }
-    const char *s = text.data ? text.data : "";
+    const char *s = text.data;
+    if (!s) {
+        return err_set(err, ERR_PERMANENT, "receipt", "the file is empty");
+    }
     return s[strspn(s, " \t\r\n")] == '{' ? check_json(&text, err) : check_csv(&text, err);
 }

@@ -122,12 +122,12 @@ static int reply_batch(struct request *req, bool full, struct reply *reply, stru
     int64_t open = counts.by_state[FILE_UPLOADING] + counts.by_state[FILE_PROCESSING];
     int64_t accepted = db_i64(res, 0, 2);
     int64_t rejected = db_i64(res, 0, 3);
-    doc =
-        json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:o, s:o}", "id", sql_json_str(res, 0, 0),
-                  "datasetId", sql_json_str(res, 0, 1), "total", (json_int_t)(accepted + rejected),
-                  "accepted", (json_int_t)accepted, "rejected", (json_int_t)rejected, "deleted",
-                  (json_int_t)counts.deleted, "state", open > 0 ? "processing" : "done", "byState",
-                  counts_json(&counts), "createdAt", sql_json_str(res, 0, 5));
+    doc = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:o, s:o}", "id", sql_json_str(res, 0, 0),
+                    "datasetId", sql_json_str(res, 0, 1), "total",
+                    (json_int_t)accepted + (json_int_t)rejected, "accepted", (json_int_t)accepted,
+                    "rejected", (json_int_t)rejected, "deleted", (json_int_t)counts.deleted,
+                    "state", open > 0 ? "processing" : "done", "byState", counts_json(&counts),
+                    "createdAt", sql_json_str(res, 0, 5));
     if (!doc) {
         return err_nomem(err);
     }

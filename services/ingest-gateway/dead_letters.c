@@ -336,7 +336,7 @@ static int change_letters(struct request *req, bool replay, struct reply *reply,
     CLEANUP(json_cleanup) json_t *body = NULL;
     CLEANUP(json_cleanup) json_t *doc = NULL;
     struct deadletter_count count = {0};
-    struct change c;
+    struct change c = {0};
 
     if (request_json(req, false, &body, err) < 0 || read_change(req, body, &c, err) < 0) {
         return -1;

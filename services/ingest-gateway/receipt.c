@@ -153,7 +153,7 @@ static int add_refused(struct receipt *r, const json_t *rejects, struct err *err
         const char *code = json_string_value(json_object_get(reject, "code"));
         json_t *line =
             json_pack("{s:I, s:s, s:O?, s:s, s:s?, s:s, s:O?}", "line",
-                      (json_int_t)(r->listed + ++r->refused), "kind", "refused", "name",
+                      (json_int_t)r->listed + (json_int_t)++r->refused, "kind", "refused", "name",
                       json_object_get(reject, "name"), "state", "refused", "code", code, "reason",
                       reason_find(code)->text, "detail", json_object_get(reject, "detail"));
         if (add_line(r, line, err) < 0) {

@@ -171,6 +171,13 @@ def test_two_workers_share_a_scan(fleet):
     fleet.restart("ocr-fallback", env={"DOCFLEET_SLOTS": "1"})
     fleet.start("ocr-fallback#2", env={"DOCFLEET_SLOTS": "1"})
     try:
+        rig.wait_until(lambda: fleet.one("SELECT count(*) FROM worker WHERE stage = 2 AND"
+                                         " cardinality(partitions) = 3") == 2, 20,
+                       what="partitions for both")
+        # The dispatcher looks at its workers once a second, and until then knows one of them.
+        start = fleet.one("SELECT now()")
+        rig.wait_until(lambda: fleet.one("SELECT updated_at > %s + interval '2 s' FROM queue_state"
+                                         " WHERE stage = 2", start), 10, what="a look at the workers")
         doc = Doc(fleet, body)
         owners = set()
 
