@@ -109,6 +109,14 @@ def shared():
     return rig.SHARED
 
 
+def pytest_collection_modifyitems(config, items):
+    """What belongs to the whole fault matrix alone is no test of a usual run, so it is not skipped."""
+    if os.environ.get("FULL", "") in ("", "0"):
+        left_out = [i for i in items if i.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [i for i in items if not i.get_closest_marker("full")]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

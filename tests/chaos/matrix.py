@@ -41,7 +41,7 @@ STAGE = {"text": 1, "ocr": 2, "ai": 3, "preview": 4, "thumbnail": 5, "clean": 6}
 FAST = {"DOCFLEET_LEASE": "2s", "DOCFLEET_DISPATCH_TIMEOUT": "2s", "DOCFLEET_SWEEP_INTERVAL": "200ms",
         "DOCFLEET_SECOND_PASS": "500ms", "DOCFLEET_KAFKA_SESSION_TIMEOUT": "6s"}
 LEASE, DISPATCH = 2.0, 2.0
-full = pytest.mark.skipif(not FULL, reason="part of the whole matrix: FULL=1")
+full = pytest.mark.full
 
 
 def seed_of(name):

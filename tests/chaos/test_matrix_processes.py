@@ -139,10 +139,8 @@ def test_f04_cleaner_killed(new_fleet, point):
 
 @pytest.mark.parametrize("point,stopped", [
     ("work.after_put", 8), *matrix.in_full(("complete.before", 60), ("work.after_put", 60))])
-@pytest.mark.parametrize("stage", ["ocr", "ai"])
+@pytest.mark.parametrize("stage", ["ai", *matrix.in_full("ocr")])
 def test_f05_zombie(new_fleet, stage, point, stopped):
-    if not matrix.FULL and stage == "ocr":
-        pytest.skip("part of the whole matrix: FULL=1")
     defaults = stopped >= 60
     with matrix.arena(new_fleet, "F05", f"{stage} {point} {stopped} s", faults=True,
                       defaults=defaults) as a:
