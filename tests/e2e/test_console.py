@@ -47,9 +47,12 @@ def test_operations(fleet, tmp_path):
     root.dataset("Invoices")
     out = os.environ.get("DOCFLEET_BROWSER_OUT", str(tmp_path))
     env = dict(os.environ, DOCFLEET_URL=fleet.url, DOCFLEET_API_KEY=root.key, OUT=out)
-    run = subprocess.run(["node", "operations.mjs"], cwd=BROWSER, env=env, timeout=240, check=False,
-                         stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
+    try:
+        run = subprocess.run(["node", "operations.mjs"], cwd=BROWSER, env=env, timeout=240,
+                             check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+    finally:
+        fleet.sql("UPDATE stage_control SET paused = false")  # or every later test waits
 
 
 def test_console_logic():

@@ -46,6 +46,8 @@ async function run() {
     await page.getByRole("button", { name: "Operations" }).click();
     await stageButton("Pause", "Reading text");
     await page.getByRole("row", { name: /Reading text/ }).getByText("paused").waitFor();
+    // A pause holds from the dispatcher's next look at the stage, which comes once a second.
+    await page.waitForTimeout(2500);
     await shot("stages");
 
     await page.getByLabel("Dataset").selectOption({ index: 1 });

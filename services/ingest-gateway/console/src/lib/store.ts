@@ -9,6 +9,7 @@ import type { SseMessage } from "./sse";
 import type { ChangeEvent, Dataset, FileItem, RecordItem, Summary } from "./types";
 
 export const PAGE = 100;
+const WAITING_MAX = 50; // rows whose place is asked for again
 const TOP_PAGE = 50;
 const MAX_TOP_PAGES = 6;
 const TICK_MS = 300;
@@ -192,6 +193,17 @@ export class DatasetStore {
         }
         if (this.watched) {
             this.dirty.add(this.watched.id);
+        }
+    }
+
+    /** A place in the queue changes without an event: the first rows that wait are read again. */
+    refreshWaiting(): void {
+        let left = WAITING_MAX;
+        for (const id of this.list.order) {
+            if (left > 0 && this.list.byId.get(id)?.pipelines?.main?.state === "waiting") {
+                this.dirty.add(id);
+                left--;
+            }
         }
     }
 

@@ -96,10 +96,12 @@ export function Workspace({
         store.open();
         hub.onMessage = (m) => store.onMessage(m);
         hub.onGap = () => store.resync();
+        const places = setInterval(() => !document.hidden && store.refreshWaiting(), 5000);
         if (!listed.columns) {
             api.dataset(listed.id).then(setDataset, (e) => complain(messageOf(e)));
         }
         return () => {
+            clearInterval(places);
             hub.onMessage = null;
             hub.onGap = null;
             store.close();
