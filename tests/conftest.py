@@ -5,6 +5,7 @@ import os
 import pytest
 
 from lib import rig
+from lib.ai_server import AiServer
 
 _state = {"servers": None, "shared": None, "current": None, "marks": {}}
 
@@ -75,6 +76,14 @@ def client(fleet):
     return fleet.client()
 
 
+@pytest.fixture(scope="module")
+def provider():
+    """A chat-completions service that says what a test tells it."""
+    made = AiServer()
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="session")
 def s3proxy(servers):
     made = rig.S3Proxy(servers.dir)
@@ -111,7 +120,7 @@ def shared():
 
 def pytest_collection_modifyitems(config, items):
     """What belongs to the whole fault matrix alone is no test of a usual run, so it is not skipped."""
-    if os.environ.get("FULL", "") in ("", "0"):
+    if not rig.FULL:
         left_out = [i for i in items if i.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [i for i in items if not i.get_closest_marker("full")]

@@ -32,8 +32,7 @@ from chaos import checks, world
 from chaos.proxy import Proxy
 from lib import invariants, rig
 
-FULL = os.environ.get("FULL", "") not in ("", "0")
-LONG = os.environ.get("FULL", "") == "2"  # also what takes more than ten minutes alone
+FULL, LONG = rig.FULL, rig.LONG
 RESULTS = os.path.join(rig.ROOT, "build", "chaos", "matrix.json")
 WORKER = {"text": "text-extractor", "ocr": "ocr-fallback", "ai": "ai-extractor",
           "preview": "preview-worker", "thumbnail": "thumbnail-worker"}

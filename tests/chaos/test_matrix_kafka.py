@@ -246,40 +246,12 @@ class Trio:
     def __getattr__(self, name):
         return getattr(self._servers, name)
 
-    def conf(self, i):
-        plain, control = self.ports[i]
-        return {
-            "process.roles": "broker,controller", "node.id": i + 1,
-            "controller.quorum.voters": ",".join(f"{n + 1}@127.0.0.1:{c}"
-                                                 for n, (_, c) in enumerate(self.ports)),
-            "listeners": f"PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{control}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain}",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": f"{self._dir}/data{i}", "auto.create.topics.enable": "false",
-            "default.replication.factor": 3, "min.insync.replicas": 2,
-            "offsets.topic.replication.factor": 3, "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 3, "transaction.state.log.min.isr": 2,
-            "share.coordinator.state.topic.replication.factor": 3,
-            "share.coordinator.state.topic.min.isr": 2,
-            "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000,
-            "log.segment.bytes": 16777216, "broker.session.timeout.ms": 6000,
-            "controller.quorum.election.timeout.ms": 1000,
-        }
-
     def start_broker(self, i):
-        path = f"{self._dir}/broker{i}.properties"
-        java = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
-                f"{rig.fetched('kafka')}/lib/*"]
-        if not shutil.os.path.exists(path):
-            with open(path, "w", encoding="utf-8") as f:
-                f.writelines(f"{k}={v}\n" for k, v in self.conf(i).items())
-            rig.subprocess.run(["java", *java, "kafka.tools.StorageTool", "format", "-t",
-                                self.cluster, "-c", path], check=True, capture_output=True)
-        self.brokers[i] = rig.Process(
-            f"kafka-{i}", ["java", "-Xms128m", "-Xmx384m",
-                           "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *java, "kafka.Kafka",
-                           path], f"{self._dir}/broker{i}.log")
+        lines = rig.broker_properties(i + 1, self.ports, f"{self._dir}/data{i}", **{
+            "broker.session.timeout.ms": 6000, "controller.quorum.election.timeout.ms": 1000})
+        self.brokers[i] = rig.start_broker(
+            f"kafka-{i}", f"{self._dir}/broker{i}.properties", lines, f"{self._dir}/broker{i}.log",
+            jvm=["-Xmx384m"], cluster=self.cluster)
 
     def kill(self, i):
         self.brokers.pop(i).stop(signal.SIGKILL)

@@ -9,23 +9,8 @@ import pytest
 from chaos import matrix
 from chaos.test_matrix_store import body, number
 from lib import rig
-from lib.ai_server import AiServer, completion, failure
-from service.test_textract import Front, TextractMoto, blocks
-
-
-@pytest.fixture(scope="module")
-def judge(servers):
-    made = TextractMoto(servers.dir, blocks())
-    made.keys = made.verify_signatures()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def front(judge):
-    made = Front(judge.endpoint)
-    yield made
-    made.stop()
+from lib.ai_server import completion, failure
+from service.test_textract import blocks, front, judge  # noqa: F401  (two are fixtures)
 
 
 def textract(judge, front, **more):
@@ -105,13 +90,6 @@ def test_f29_textract_jobs(new_fleet, judge, front, fixture_path, how):
         assert not bad, f"died: {bad}"
 
 
-@pytest.fixture(scope="module")
-def ai_server():
-    made = AiServer()
-    yield made
-    made.stop()
-
-
 def filled(call):
     """An honest answer, whatever the document is."""
     line = next(x for x in call.document.splitlines() if "Invoice number:" in x)
@@ -137,24 +115,24 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", ["429", *matrix.in_full("500", "not json", "empty", "hang")])
 @matrix.full
-def test_f30_ai_service(new_fleet, ai_server, fault):
+def test_f30_ai_service(new_fleet, provider, fault):
     """The service fails for a while, wholly; then it answers."""
-    ai_server.reset()
+    provider.reset()
     env = {"DOCFLEET_AI_BACKEND": "openai", "DOCFLEET_AI_MODEL": "m", "DOCFLEET_AI_KEY": "k",
-           "DOCFLEET_AI_URL": ai_server.url, "DOCFLEET_AI_TIMEOUT": "3s"}
+           "DOCFLEET_AI_URL": provider.url, "DOCFLEET_AI_TIMEOUT": "3s"}
     with matrix.arena(new_fleet, "F30", fault, env=env) as a:
         a.start(stages=("preview",), real=("text", "ai"))
         state = {"until": None, "calls": [], "good": collections.Counter()}
 
         def answer(call):
-            with ai_server._lock:
+            with provider._lock:
                 state["calls"].append(time.monotonic())
                 state["until"] = state["until"] or time.monotonic() + 12
                 broken = time.monotonic() < state["until"]
                 if not broken:
                     state["good"][call.document] += 1
             return FAULTS[fault](call) if broken else filled(call)
-        ai_server.answer = answer
+        provider.answer = answer
         a.load(files=100, users=20, elephant=60, body=body)
         opened, worker = False, "ai-extractor"
         end = time.monotonic() + 14
@@ -175,5 +153,5 @@ def test_f30_ai_service(new_fleet, ai_server, fault):
             assert not wrong, f"values that are not right: {wrong[:5]}"
             a.figure("paidTwice", sum(n - 1 for n in state["good"].values()), 0)
         a.check(crashes=0)
-        del ai_server.answer
+        del provider.answer
         json.dumps(a.figures)

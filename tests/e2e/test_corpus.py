@@ -17,7 +17,7 @@ import unicodedata
 
 from lib import invariants, rig
 
-FULL = os.environ.get("FULL") == "1"
+FULL = rig.FULL
 TIMEOUT = float(os.environ.get("DOCFLEET_CORPUS_TIMEOUT", "1800" if FULL else "480"))
 SHARE = 0.95
 RSS_MAX = 512 << 20

@@ -39,6 +39,8 @@ SERVICES = ("ingest-gateway", "dispatcher", "text-extractor", "ocr-fallback", "a
             "preview-worker", "thumbnail-worker", "cleaner")
 SHARED = os.environ.get("DOCFLEET_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))
 FIXTURES = os.path.join(ROOT, "build", "fixtures")
+FULL = os.environ.get("FULL", "") not in ("", "0")  # also what a usual run leaves out
+LONG = os.environ.get("FULL", "") == "2"  # and what takes more than ten minutes alone
 _libc = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 
@@ -180,6 +182,47 @@ def fetched(name):
                           check=True).stdout.strip().splitlines()[-1]
 
 
+def broker_properties(node, ports, log_dir, **more):
+    """Settings of broker number `node` (from 1) of as many as there are (client, controller) ports."""
+    plain, control = ports[node - 1]
+    copies, synced = len(ports), 1 if len(ports) == 1 else 2
+    return {
+        "process.roles": "broker,controller", "node.id": node,
+        "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{c}"
+                                             for n, (_, c) in enumerate(ports, 1)),
+        "listeners": f"PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{control}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "log.dirs": log_dir, "auto.create.topics.enable": "false",
+        "default.replication.factor": copies, "min.insync.replicas": synced,
+        "offsets.topic.replication.factor": copies, "offsets.topic.num.partitions": 4,
+        "transaction.state.log.replication.factor": copies,
+        "transaction.state.log.min.isr": synced,
+        "share.coordinator.state.topic.replication.factor": copies,
+        "share.coordinator.state.topic.min.isr": synced,
+        "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000,
+        "log.segment.bytes": 16777216, **more,
+    }
+
+
+def start_broker(name, conf, lines, log, jvm=(), cluster=None):
+    """Writes the settings, formats the log folder the first time, and starts the broker. Brokers that
+    belong together are told the same cluster id."""
+    java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{fetched('kafka')}/lib/*"]
+    first = not os.path.exists(conf)
+    with open(conf, "w", encoding="utf-8") as f:
+        f.writelines(f"{k}={v}\n" for k, v in lines.items())
+    if first:
+        cluster = cluster or base64.urlsafe_b64encode(
+            b"\x01" + secrets.token_bytes(15)).decode()[:22]
+        subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", conf],
+                       check=True, capture_output=True)
+    return Process(name, [java[0], "-Xms128m", "-Xmx512m", *jvm,
+                          "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", *java[1:], "kafka.Kafka",
+                          conf], log)
+
+
 class Servers:
     """durable=True: fsync and synchronous_commit as in production, for what is measured."""
 
@@ -254,35 +297,10 @@ class Servers:
         ], self._log("postgres"), death=signal.SIGQUIT)
 
     def start_kafka(self):
-        home, conf = fetched("kafka"), os.path.join(self.dir, "kafka.properties")
-        first = not os.path.exists(conf)
-        lines = {
-            "process.roles": "broker,controller", "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{self.kafka_controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.kafka_port},"
-                         f"CONTROLLER://127.0.0.1:{self.kafka_controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.kafka_port}",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": f"{self.dir}/kafka", "auto.create.topics.enable": "false",
-            "default.replication.factor": 1, "min.insync.replicas": 1,
-            "offsets.topic.replication.factor": 1, "offsets.topic.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1, "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
-            "group.initial.rebalance.delay.ms": 0, "group.min.session.timeout.ms": 1000,
-            "log.segment.bytes": 16777216, **self.kafka_settings,
-        }
-        with open(conf, "w", encoding="utf-8") as f:
-            f.writelines(f"{k}={v}\n" for k, v in lines.items())
-        java = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{home}/lib/*"]
-        if first:
-            cluster = base64.urlsafe_b64encode(b"\x01" + secrets.token_bytes(15)).decode()[:22]
-            subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", conf],
-                           check=True, capture_output=True)
-        self.processes["kafka"] = Process("kafka", [
-            java[0], "-Xms128m", "-Xmx512m", *self.kafka_jvm, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            *java[1:], "kafka.Kafka", conf], self._log("kafka"))
+        ports = (self.kafka_port, self.kafka_controller_port)
+        lines = broker_properties(1, [ports], f"{self.dir}/kafka", **self.kafka_settings)
+        self.processes["kafka"] = start_broker("kafka", os.path.join(self.dir, "kafka.properties"),
+                                               lines, self._log("kafka"), self.kafka_jvm)
 
     def start_s3(self):
         os.makedirs(f"{self.dir}/s3", exist_ok=True)

@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from lib import rig
-from lib.ai_server import AiServer, failure, reply
+from lib.ai_server import failure, reply
 
 SERVICES = ("ingest-gateway", "dispatcher", "text-extractor", "ocr-fallback", "ai-extractor")
 KEY = "sk-test-0123456789"
@@ -18,13 +18,6 @@ SETTINGS = {"DOCFLEET_AI_BACKEND": "openai", "DOCFLEET_AI_MODEL": "m-test", "DOC
             "DOCFLEET_DISPATCH_TIMEOUT": "2s", "DOCFLEET_KAFKA_SESSION_TIMEOUT": "6s"}
 AI = 3
 DONE = 2
-
-
-@pytest.fixture(scope="module")
-def provider():
-    made = AiServer()
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")

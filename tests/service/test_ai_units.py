@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from lib import rig
-from lib.ai_server import AiServer, failure
+from lib.ai_server import failure
 
 SERVICES = ("ingest-gateway", "dispatcher", "text-extractor", "ocr-fallback", "ai-extractor")
 SETTINGS = {"DOCFLEET_AI_BACKEND": "openai", "DOCFLEET_AI_MODEL": "m-test",
@@ -60,13 +60,6 @@ def read(call, name):
             made = {"value": money("12,345.00") if name == "Grand total" else value,
                     "quote": text, "page": page, "line": line}
     return made
-
-
-@pytest.fixture(scope="module")
-def provider():
-    made = AiServer()
-    yield made
-    made.stop()
 
 
 @pytest.fixture(scope="module")

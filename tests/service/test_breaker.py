@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from lib import rig
-from lib.ai_server import AiServer, failure
+from lib.ai_server import failure
 
 N = 24
 SERVICES = ("ingest-gateway", "dispatcher", "text-extractor", "ai-extractor")
@@ -66,13 +66,6 @@ def test_the_store_is_away(new_fleet, record_property):
     retries = costs(fleet, 1)
     record_property("outage_retries", retries)
     assert 10 <= retries <= 3 * N
-
-
-@pytest.fixture
-def provider():
-    made = AiServer()
-    yield made
-    made.stop()
 
 
 def test_the_ai_service_is_overloaded(new_fleet, provider, record_property):
