@@ -10,7 +10,9 @@
 
 struct notifier; /* opaque, thread-safe */
 
-#define NOTIFY_CHANNEL "docfleet_task" /* payload: "stage:user,stage:user" or "events" */
+/* payload: "stage:user,stage:user", "events", or "stage:control" where stage_control changed */
+#define NOTIFY_CHANNEL "docfleet_task"
+#define NOTIFY_CONTROL "control"
 
 /* Starts the sending thread; connects when there is something to say. */
 int notifier_start(const char *database_url, const char *application_name,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "libcommon/jget.h"
+#include "libcommon/notify.h"
 
 /* Dispatch --------------------------------------------------------------------------------------*/
 
@@ -251,6 +252,19 @@ int task_workers(struct db *db, int stage, struct task_worker *workers, size_t m
     }
     *ret_n = n;
     return 0;
+}
+
+static const char pause_sql[] =
+    "WITH c AS (INSERT INTO stage_control (stage, paused) VALUES ($1::smallint, $2::boolean)"
+    "  ON CONFLICT (stage) DO UPDATE SET paused = excluded.paused)"
+    " SELECT pg_notify('" NOTIFY_CHANNEL "', $1::text || ':' || '" NOTIFY_CONTROL "')";
+
+int task_pause(struct db *db, int stage, bool paused, struct err *err)
+{
+    struct db_num n_stage;
+    const char *params[] = {db_num(&n_stage, stage), paused ? "t" : "f"};
+
+    return db_run(db, pause_sql, 2, params, NULL, err);
 }
 
 static const char letters_sql[] =

@@ -98,6 +98,8 @@ struct task_worker {
 };
 int task_workers(struct db *db, int stage, struct task_worker *workers, size_t max, size_t *ret_n,
                  bool *ret_paused, struct err *err) WARN_UNUSED;
+/* Stops or starts sending orders of a stage, and wakes its leaders. What is sent goes on. */
+int task_pause(struct db *db, int stage, bool paused, struct err *err) WARN_UNUSED;
 /* Counts what is unsent: fn per flow with its tasks and their cost. Takes long where much waits
  * (some 300 ms a million). */
 typedef void (*task_census_fn)(void *ctx, const char *user_id, int lane, int64_t n, int64_t cost);
@@ -111,6 +113,7 @@ struct task_queue_state {
     double oldest_s;        /* age of the oldest waiting task */
     const char *curve;      /* JSON, or NULL */
     const char *curve_bulk; /* JSON, or NULL */
+    bool paused;            /* as the leader last saw it */
 };
 int task_publish(struct db *db, int stage, const struct task_queue_state *state,
                  struct err *err) WARN_UNUSED;

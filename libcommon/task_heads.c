@@ -144,12 +144,14 @@ static const char publish_sql[] =
     "      CASE WHEN $2::bigint > 0 THEN now() - $6::float8 * interval '1 s' END, now())"
     "    ON CONFLICT (stage) DO UPDATE SET n = excluded.n, oldest_at = excluded.oldest_at,"
     "      updated_at = now())"
-    " INSERT INTO queue_state (stage, waiting, out, users, rate, curve, curve_bulk, credit)"
+    " INSERT INTO queue_state (stage, waiting, out, users, rate, curve, curve_bulk, credit,"
+    "   paused)"
     "  VALUES ($1::smallint, $2::bigint, $3::int, $4::int, $5::float8, $7::jsonb, $8::jsonb,"
-    "   $9::int)"
+    "   $9::int, $10::boolean)"
     "  ON CONFLICT (stage) DO UPDATE SET updated_at = now(), waiting = excluded.waiting,"
     "   out = excluded.out, users = excluded.users, rate = excluded.rate, curve = excluded.curve,"
-    "   curve_bulk = excluded.curve_bulk, credit = excluded.credit";
+    "   curve_bulk = excluded.curve_bulk, credit = excluded.credit,"
+    "   paused = excluded.paused";
 
 int task_publish(struct db *db, int stage, const struct task_queue_state *state, struct err *err)
 {
@@ -163,9 +165,10 @@ int task_publish(struct db *db, int stage, const struct task_queue_state *state,
                             oldest,
                             state->curve,
                             state->curve_bulk,
-                            db_num(&credit, state->credit)};
+                            db_num(&credit, state->credit),
+                            state->paused ? "t" : "f"};
 
     snprintf(rate, sizeof(rate), "%.6g", state->rate);
     snprintf(oldest, sizeof(oldest), "%.3f", state->oldest_s > 0 ? state->oldest_s : 0);
-    return db_run(db, publish_sql, 9, params, NULL, err);
+    return db_run(db, publish_sql, 10, params, NULL, err);
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The project's own checks of its C sources. One check is one line of output: ok or FAIL.
 
-usage: lint.py [CHECK...]     checks: format tidy sizes banned layers headers scripts
+usage: lint.py [CHECK...]     checks: format tidy sizes banned layers headers migrations
+                            scripts
 """
 import concurrent.futures
 import hashlib
@@ -208,6 +209,14 @@ def check_headers():
                        tracked("libcommon/*.h", "services/**/*.h"))
 
 
+def check_migrations():
+    """Each file is in docfleetctl's list, by its number."""
+    listed = re.findall(r'"(proto-schemas/postgres/[^"]+)"',
+                        read("services/docfleetctl/migrations.c"))
+    return [f"{f}: not in services/docfleetctl/migrations.c"
+            for f in tracked("proto-schemas/postgres/*.sql") if f not in listed]
+
+
 def check_scripts():
     problems = []
     for f in tracked("deploy/**", "tools/**", "tests/**", ".ci/*"):
@@ -238,7 +247,7 @@ def main():
         except (OSError, RuntimeError, subprocess.TimeoutExpired) as e:
             problems = [str(e)]
         word = "FAIL" if problems else "ok"
-        print(f"lint {name:8} {word:4} {time.monotonic() - start:6.1f} s", flush=True)
+        print(f"lint {name:10} {word:4} {time.monotonic() - start:6.1f} s", flush=True)
         for problem in problems:
             print("    " + problem.replace("\n", "\n    "), flush=True)
         failed += bool(problems)

@@ -63,6 +63,8 @@ struct stage_thread {
 void wake_init(struct wake *wake);
 void wake_user(struct wake *wake, const char *user_id);
 void wake_poke(struct wake *wake);
+/* As after too many users: everything is read again, the stage's control and workers at once. */
+void wake_look(struct wake *wake);
 /* Waits up to timeout_ms for a poke; copies users out (at most WAKE_USERS_MAX). */
 size_t wake_wait(struct wake *wake, unsigned timeout_ms, char (*users)[UUID_TEXT],
                  bool *ret_overflow);

@@ -204,6 +204,9 @@ int stage_lead_turn(struct stage_lead *lead, char (*users)[UUID_TEXT], size_t n,
 {
     lead->now = lead->io.now_ms(lead->io.ctx);
     sfq_set_now(lead->sfq, lead->now);
+    if (overflow) {
+        lead->workers_at = lead->publish_at = lead->now; /* a pause may be among it */
+    }
     if (timed_work(lead, err) < 0 || load_heads(lead, users, n, overflow, err) < 0 ||
         send_orders(lead, err) < 0) {
         return -1;

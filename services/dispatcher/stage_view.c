@@ -143,7 +143,8 @@ int lead_publish(struct stage_lead *lead, struct err *err)
         .rate = lead->ended > 0 ? lead->ended * 1000 / lead->ended_ms * lead->c.shards : -1,
         .oldest_s = waiting > 0 ? (lead->oldest_s > 0 ? lead->oldest_s + age : 0) : 0,
         .curve = curve_text(lead, false, curve, sizeof(curve)),
-        .curve_bulk = curve_text(lead, true, bulk, sizeof(bulk))};
+        .curve_bulk = curve_text(lead, true, bulk, sizeof(bulk)),
+        .paused = lead->paused};
     sfq_shares(lead->sfq, &stats.top_share, &stats.jain);
     if (lead->c.shard != 0) {
         return 0; /* one row a stage */

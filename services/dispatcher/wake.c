@@ -47,6 +47,15 @@ void wake_user(struct wake *wake, const char *user_id)
     pthread_mutex_unlock(&wake->lock);
 }
 
+void wake_look(struct wake *wake)
+{
+    pthread_mutex_lock(&wake->lock);
+    wake->overflow = true;
+    wake->poked = true;
+    pthread_cond_signal(&wake->cond);
+    pthread_mutex_unlock(&wake->lock);
+}
+
 void wake_poke(struct wake *wake)
 {
     pthread_mutex_lock(&wake->lock);
@@ -177,7 +186,14 @@ static void poke_all(struct dispatcher *d)
     }
 }
 
-/* "stage:user,stage:user" or "events". */
+static void look_all(struct dispatcher *d, int stage)
+{
+    for (int shard = 0; shard < d->options.shards; shard++) {
+        wake_look(&d->wakes[shard][stage]);
+    }
+}
+
+/* See NOTIFY_CHANNEL. */
 static void take_payload(struct dispatcher *d, const char *payload)
 {
     for (const char *p = payload; p && *p; p = strchr(p, ','), p = p ? p + 1 : NULL) {
@@ -186,6 +202,8 @@ static void take_payload(struct dispatcher *d, const char *payload)
             snprintf(user, sizeof(user), "%.36s", p + 2);
             if (uuid_valid(user)) {
                 wake_user(&d->wakes[user_shard(user, (int)d->options.shards)][*p - '0'], user);
+            } else {
+                look_all(d, *p - '0'); /* NOTIFY_CONTROL */
             }
         }
     }

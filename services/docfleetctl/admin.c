@@ -228,8 +228,6 @@ int ctl_key_create(struct ctl *ctl, struct err *err)
 
 static int set_paused(struct ctl *ctl, bool paused, struct err *err)
 {
-    struct db_num num;
-
     if (ctl_expect(ctl, 1, 1, paused ? "stages pause STAGE" : "stages resume STAGE", err) < 0 ||
         ctl_open_db(ctl, err) < 0) {
         return -1;
@@ -238,11 +236,7 @@ static int set_paused(struct ctl *ctl, bool paused, struct err *err)
     if (stage == STAGE_NONE) {
         return err_set(err, ERR_PERMANENT, "usage", "there is no stage %s", ctl->argv[0]);
     }
-    const char *params[] = {db_num(&num, (int)stage), paused ? "t" : "f"};
-    return db_run(ctl->service.db,
-                  "INSERT INTO stage_control (stage, paused) VALUES ($1::smallint, $2::boolean)"
-                  " ON CONFLICT (stage) DO UPDATE SET paused = excluded.paused",
-                  2, params, NULL, err);
+    return task_pause(ctl->service.db, (int)stage, paused, err);
 }
 
 int ctl_stages_pause(struct ctl *ctl, struct err *err)

@@ -58,7 +58,9 @@ int ctl_stages_list(struct ctl *ctl, struct err *err)
                number(s, "depth"), number(s, "waiting"), number(s, "out"), number(s, "users"),
                number(s, "oldestSeconds"), number(s, "ratePerSecond"), number(w, "live"),
                number(w, "slots"), number(s, "deadLetters"),
-               json_is_true(json_object_get(s, "paused")) ? "  paused" : "",
+               json_is_true(json_object_get(s, "pauseHolds")) ? "  paused"
+               : json_is_true(json_object_get(s, "paused"))   ? "  pausing"
+                                                              : "",
                api_int(w, "breakersOpen") > 0 ? "  breaker open" : "");
     }
     return 0;

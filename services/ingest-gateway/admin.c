@@ -5,6 +5,7 @@
  */
 #include "services/ingest-gateway/admin.h"
 #include "libcommon/states.h"
+#include "libcommon/task_dispatch.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
@@ -75,7 +76,8 @@ static const char stages_sql[] =
     "   coalesce(c.paused, false), w.n, w.slots, w.busy, w.open,"
     "   (SELECT count(*) FROM dead_letter d WHERE d.stage = s.stage AND d.state = 'open'),"
     "   " SQL_TIME(
-        "b.updated_at") ", q.waiting, q.out, q.users, q.rate, q.credit"
+        "b.updated_at") ", q.waiting, q.out, q.users, q.rate, q.credit,"
+                        "   coalesce(c.paused AND q.paused, false)"
                         " FROM generate_series(1, 6) AS s(stage)"
                         " LEFT JOIN backlog b ON b.stage = s.stage"
                         " LEFT JOIN stage_control c ON c.stage = s.stage"
@@ -103,17 +105,17 @@ static json_t *real_or_null(const PGresult *res, int row, int col)
 
 static json_t *stage_json(const PGresult *res, int i)
 {
-    return json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:{s:I, s:I, s:I, s:I}, s:I,"
-                     " s:o}",
-                     "stage", stage_name((int)db_i64(res, i, 0)), "depth",
-                     (json_int_t)db_i64(res, i, 1), "waiting", int_or_null(res, i, 10), "out",
-                     int_or_null(res, i, 11), "users", int_or_null(res, i, 12), "ratePerSecond",
-                     real_or_null(res, i, 13), "credit", int_or_null(res, i, 14), "oldestSeconds",
-                     int_or_null(res, i, 2), "paused", (int)db_bool(res, i, 3), "workers", "live",
-                     (json_int_t)db_i64(res, i, 4), "slots", (json_int_t)db_i64(res, i, 5), "busy",
-                     (json_int_t)db_i64(res, i, 6), "breakersOpen", (json_int_t)db_i64(res, i, 7),
-                     "deadLetters", (json_int_t)db_i64(res, i, 8), "countedAt",
-                     sql_json_str(res, i, 9));
+    return json_pack(
+        "{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:{s:I, s:I, s:I, s:I}, s:I,"
+        " s:o}",
+        "stage", stage_name((int)db_i64(res, i, 0)), "depth", (json_int_t)db_i64(res, i, 1),
+        "waiting", int_or_null(res, i, 10), "out", int_or_null(res, i, 11), "users",
+        int_or_null(res, i, 12), "ratePerSecond", real_or_null(res, i, 13), "credit",
+        int_or_null(res, i, 14), "oldestSeconds", int_or_null(res, i, 2), "paused",
+        (int)db_bool(res, i, 3), "pauseHolds", (int)db_bool(res, i, 15), "workers", "live",
+        (json_int_t)db_i64(res, i, 4), "slots", (json_int_t)db_i64(res, i, 5), "busy",
+        (json_int_t)db_i64(res, i, 6), "breakersOpen", (json_int_t)db_i64(res, i, 7), "deadLetters",
+        (json_int_t)db_i64(res, i, 8), "countedAt", sql_json_str(res, i, 9));
 }
 
 int stage_list(struct request *req, struct reply *reply, struct err *err)
@@ -136,15 +138,12 @@ static int set_paused(struct request *req, bool paused, struct reply *reply, str
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     enum stage_id stage = stage_parse(req->params[0]);
     struct db_num num;
-    const char *params[] = {db_num(&num, (int)stage), paused ? "t" : "f"};
+    const char *params[] = {db_num(&num, (int)stage)};
 
     if (stage == STAGE_NONE) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such stage");
     }
-    if (db_run(req->gw->db,
-               "INSERT INTO stage_control (stage, paused) VALUES ($1::smallint, $2::boolean)"
-               " ON CONFLICT (stage) DO UPDATE SET paused = excluded.paused",
-               2, params, NULL, err) < 0 ||
+    if (task_pause(req->gw->db, (int)stage, paused, err) < 0 ||
         admin_audit(req, paused ? "stage.pause" : "stage.resume", req->params[0], NULL, err) < 0 ||
         db_run(req->gw->db, stages_sql, 1, params, &res, err) < 0) {
         return -1;

@@ -95,6 +95,28 @@ def test_cancel_while_waiting(lively, alice, dataset):
     invariants.check_rows(lively, ids)
 
 
+def test_a_paused_stage_sends_nothing(lively, alice, dataset, fixture_path):
+    """From when the pause is told to hold; the other stages go on."""
+    root = lively.client("root", admin=True)
+
+    def text():
+        return next(s for s in root.json("/admin/stages")["items"] if s["stage"] == "text")
+
+    try:
+        assert root.post("/admin/stages/text/pause", json={}).json()["paused"]
+        rig.wait_until(lambda: text()["pauseHolds"], 10, what="the dispatcher holds back")
+        (file_id,) = upload(alice, dataset, [fixture_path("invoice.pdf")]).values()
+        rig.wait_until(lambda: alice.file(file_id)["pipelines"]["thumbnail"]["state"] == "done", 60,
+                       what="the picture")
+        assert alice.file(file_id)["pipelines"]["main"]["state"] == "waiting"
+        assert lively.one("SELECT attempts FROM task WHERE file_id = %s AND stage = 1",
+                          file_id) == 0
+    finally:
+        root.post("/admin/stages/text/resume", json={})
+    alice.wait_done(file_id)
+    assert not text()["pauseHolds"]
+
+
 def test_cancel_while_it_runs(lively, alice, dataset, fixture_path):
     made = alice.upload(dataset, [fixture_path("scan-12.pdf"), fixture_path("note.txt")])
     scan, other = (f["id"] for f in made["files"])
@@ -402,6 +424,8 @@ def test_a_client_that_comes_back_misses_nothing(lively, alice, fixture_path):
     for round_ in range(3):
         user.upload(dataset, [fixture_path("mixed.pdf"), (f"r{round_}.txt", note(round_))]
                     if round_ == 0 else {f"r{round_}-{i}.txt": note(i) for i in range(4)})
+        rig.wait_until(lambda: listeners[0].connections and listeners[1].connections > round_,
+                       what="both listen")
         if round_ == 0:
             lively.restart("ingest-gateway")
         elif round_ == 1:

@@ -345,11 +345,17 @@ def test_two_workers_share_a_document(fleet, ai):
 
 
 def test_progress_is_seen_while_it_runs(fleet, ai):
-    gate = threading.Event()
-    ai.when = lambda call: (gate.wait(30), None)[1] if 20 in call.pages() and "c3" in call.names \
-        else None
+    asked, gate = threading.Event(), threading.Event()
+
+    def hold(call):
+        if 20 in call.pages() and "c3" in call.names:
+            asked.set()
+            gate.wait(60)
+
+    ai.when = hold
     doc = Ledger(fleet, wait=False)
     try:
+        assert asked.wait(60)
         rig.wait_until(lambda: sum(t["state"] == 4 for t in doc.tasks().values()) >= 2, 60)
         main = doc.client.file(doc.file_id)["pipelines"]["main"]
         assert main["stage"] == "ai" and main["state"] == "running"

@@ -145,6 +145,7 @@ export interface StageInfo {
     credit?: number | null;
     oldestSeconds?: number | null;
     paused: boolean;
+    pauseHolds: boolean;
     workers: { live: number; slots: number; busy: number; breakersOpen: number };
     deadLetters: number;
 }

@@ -174,7 +174,7 @@ function Stages({ stages, onPause }: { stages: StageInfo[]; onPause: (s: StageIn
 
 function StageState({ stage: s }: { stage: StageInfo }) {
     const [tone, text] = s.paused
-        ? ["warn", "paused"]
+        ? ["warn", s.pauseHolds ? "paused" : "pausing"]
         : s.workers.live === 0
           ? [s.depth > 0 ? "bad" : "idle", "no worker"]
           : s.workers.breakersOpen > 0
