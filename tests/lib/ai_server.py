@@ -96,7 +96,8 @@ class AiServer:
     def answer(self, call):
         with self._lock:
             self.calls.append(call)
-            told = self.when(call) if self.when else None
+        told = self.when(call) if self.when else None  # may hold this call back, but no other
+        with self._lock:
             told = told or (self.script.pop(0) if self.script else None)
         return told(call) if told else completion(self.filled(call), usage=self.usage)
 
