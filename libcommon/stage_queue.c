@@ -9,10 +9,13 @@
 #include <string.h>
 
 #define PARTS_MAX 256
+#define PASSES_MAX 4U
+#define SHARES_MAX (STAGE_QUEUE_MAX + STAGE_QUEUE_RUNNING_MAX)
 
-struct share {
+struct share { /* of a user with items here, or taken out and not ended */
     char user[UUID_TEXT];
-    int64_t used; /* cost taken out so far, relative to the others */
+    int64_t used;    /* cost taken out so far, relative to the others */
+    int64_t running; /* cost taken out and not ended */
 };
 
 struct part {
@@ -28,8 +31,9 @@ struct stage_queue {
     pthread_cond_t filled;
     struct work_item *items;
     size_t n;
-    struct share shares[STAGE_QUEUE_MAX];
+    struct share shares[SHARES_MAX];
     size_t n_shares;
+    unsigned passed; /* how often the first item was overtaken */
     struct part parts[PARTS_MAX];
     bool closed;
 };
@@ -109,10 +113,10 @@ static struct share *share_of(struct stage_queue *queue, const char *user)
         }
         least = i == 0 || queue->shares[i].used < least ? queue->shares[i].used : least;
     }
-    /* There are never more users than items; a newcomer starts where the least served one is. */
+    /* A newcomer starts where the least served one is. */
     struct share *share = &queue->shares[queue->n_shares++];
+    *share = (struct share){.used = least};
     memcpy(share->user, user, UUID_TEXT);
-    share->used = least;
     return share;
 }
 
@@ -148,16 +152,26 @@ void stage_queue_skip(struct stage_queue *queue, int32_t partition, int64_t offs
     pthread_mutex_unlock(&queue->lock);
 }
 
-static void drop_share_if_gone(struct stage_queue *queue, const char *user)
+static bool has_items(const struct stage_queue *queue, const char *user)
 {
     for (size_t i = 0; i < queue->n; i++) {
         if (strcmp(queue->items[i].order.user_id, user) == 0) {
-            return;
+            return true;
         }
+    }
+    return false;
+}
+
+static void drop_share_if_gone(struct stage_queue *queue, const char *user)
+{
+    if (has_items(queue, user)) {
+        return;
     }
     for (size_t i = 0; i < queue->n_shares; i++) {
         if (strcmp(queue->shares[i].user, user) == 0) {
-            queue->shares[i] = queue->shares[--queue->n_shares];
+            if (queue->shares[i].running <= 0) {
+                queue->shares[i] = queue->shares[--queue->n_shares];
+            }
             return;
         }
     }
@@ -169,24 +183,41 @@ static void remove_item(struct stage_queue *queue, size_t i)
     queue->n--;
 }
 
+static int64_t cost_of(const struct work_item *item)
+{
+    return item->order.cost > 0 ? item->order.cost : 1;
+}
+
+/* Whose least is at work here goes first, then who has had least, then who came first: an order of
+ * a user with nothing running does not stand behind those that were read ahead for one who has all
+ * the slots. Nobody is overtaken for ever. */
 static struct work_item take_fair(struct stage_queue *queue)
 {
-    const struct share *best = &queue->shares[0];
+    const struct share *best = share_of(queue, queue->items[0].order.user_id);
     size_t at = 0;
 
-    for (size_t i = 1; i < queue->n_shares; i++) {
-        if (queue->shares[i].used < best->used) {
-            best = &queue->shares[i];
+    for (size_t i = 1; i < queue->n && queue->passed < PASSES_MAX; i++) {
+        const struct share *s = share_of(queue, queue->items[i].order.user_id);
+        if (s->running < best->running || (s->running == best->running && s->used < best->used)) {
+            best = s;
+            at = i;
         }
     }
-    while (at < queue->n && strcmp(queue->items[at].order.user_id, best->user) != 0) {
-        at++;
-    }
     struct work_item item = queue->items[at];
-    share_of(queue, item.order.user_id)->used += item.order.cost > 0 ? item.order.cost : 1;
+    struct share *share = share_of(queue, item.order.user_id);
+    share->used += cost_of(&item);
+    share->running += cost_of(&item);
+    queue->passed = at == 0 ? 0 : queue->passed + 1;
     remove_item(queue, at);
-    drop_share_if_gone(queue, item.order.user_id);
     return item;
+}
+
+void stage_queue_ended(struct stage_queue *queue, const struct work_item *item)
+{
+    pthread_mutex_lock(&queue->lock);
+    share_of(queue, item->order.user_id)->running -= cost_of(item);
+    drop_share_if_gone(queue, item->order.user_id);
+    pthread_mutex_unlock(&queue->lock);
 }
 
 bool stage_queue_pop(struct stage_queue *queue, unsigned timeout_ms, struct work_item *ret_item)

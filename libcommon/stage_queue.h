@@ -9,6 +9,7 @@
 #include "libcommon/event.h"
 
 #define STAGE_QUEUE_MAX 1024U
+#define STAGE_QUEUE_RUNNING_MAX 64U /* items taken out by pop and not ended, at most */
 
 struct stage_queue; /* opaque, thread-safe */
 
@@ -27,8 +28,11 @@ int stage_queue_push(struct stage_queue *queue, const struct work_item *item,
                      struct err *err) WARN_UNUSED;
 /* A record that was no work order: only its offset counts. */
 void stage_queue_skip(struct stage_queue *queue, int32_t partition, int64_t offset);
-/* The next item by fair share of cost over users; false after timeout_ms or once closed. */
+/* The next item by fair share of cost over users: first whose running items cost least, then who
+ * has had least. False after timeout_ms or once closed. What it gives runs until ended is told. */
 bool stage_queue_pop(struct stage_queue *queue, unsigned timeout_ms, struct work_item *ret_item);
+/* An item from pop runs no more, or never did. */
+void stage_queue_ended(struct stage_queue *queue, const struct work_item *item);
 /* The item was claimed or skipped: its offset is settled. */
 void stage_queue_settle(struct stage_queue *queue, int32_t partition, int64_t offset);
 /* Next offset to commit of a partition, -1 when nothing new is settled since the last call. */

@@ -205,6 +205,7 @@ bool unit_core_turn(struct unit_core *core, int slot, unsigned timeout_ms)
         } else {
             unit_give_back(core, &item);
         }
+        stage_queue_ended(core->queue, &item);
     }
     pthread_mutex_lock(&core->lock);
     core->inside -= ran ? 1 : 0;

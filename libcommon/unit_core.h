@@ -15,7 +15,7 @@
 
 #include <pthread.h>
 
-#define UNIT_SLOTS_MAX 64
+#define UNIT_SLOTS_MAX ((int)STAGE_QUEUE_RUNNING_MAX)
 
 /* A slot's running unit, seen by the keeper that renews leases. */
 struct running {

@@ -2,9 +2,8 @@
 /*
  * Who works, how much may be out, and what the leader shows of itself.
  *
- * Credit G = K + W + (completions a second * HOP_S), at least K + 2: K slots, W workers; enough
- * that a slot never waits for the dispatcher, and no more, as everything that is out is beyond
- * fairness (ADR 0008).
+ * Credit G = K + (completions a second * HOP_S), at least K + 2: K slots; enough that a slot never
+ * waits for the dispatcher, and no more, as everything that is out is beyond fairness (ADR 0008).
  */
 #include <math.h>
 #include <stdio.h>
@@ -39,15 +38,13 @@ int lead_look_at_workers(struct stage_lead *lead, struct err *err)
     lead->workers_at = lead->now + WORKERS_MS;
     note_rate(lead);
     lead->slots = 0;
-    int open = 0;
     for (size_t i = 0; i < lead->n_workers; i++) {
         lead->slots += lead->workers[i].open ? 0 : lead->workers[i].slots;
-        open += lead->workers[i].open;
     }
     if (lead->slots == 0) {
         lead->credit = (int)lead->c.credit_floor;
     } else {
-        int extra = (int)lead->n_workers - open + (int)ceil(lead->rate * HOP_S);
+        int extra = (int)ceil(lead->rate * HOP_S);
         lead->credit = lead->slots + (extra > 2 ? extra : 2);
     }
     if (lead->c.shards > 1) {

@@ -276,13 +276,15 @@ def part_use(servers, report):
     seconds, runs = 15 if QUICK else 40, []
     with load.World(servers, sleep=SLEEP, mice_users=0) as world:
         for _ in range(1 if QUICK else 3):
-            load.enter(world.fleet, load.add_users(world.fleet, 1), 60 * (seconds + 10))
+            elephant = load.add_users(world.fleet, 1)
+            load.enter(world.fleet, elephant, 60 * (seconds + 10))
             time.sleep(SETTLE_S)
             start = load.db_now(world.fleet)
             with load.Watch(servers, world.fleet) as watch:
                 time.sleep(seconds)
             end = load.db_now(world.fleet)
-            rows = load.units(world.fleet, start - 5)
+            # not those of the run before: what was cancelled there has no end
+            rows = [r for r in load.units(world.fleet, start - 5) if r["user"] == elephant[0].id]
             share = busy_share(rows, world.slots, start, end)
             done = sum(1 for r in rows if r["stage"] == load.TEXT and r["done"]
                        and start <= r["done"] < end)

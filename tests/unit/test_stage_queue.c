@@ -75,6 +75,55 @@ static void test_fair(void **state)
     stage_queue_free(queue);
 }
 
+/* One who has the slots and an order read ahead stands behind one who has nothing at work. */
+static void test_newcomer(void **state)
+{
+    struct stage_queue *queue = make();
+    struct work_item first, second;
+
+    (void)state;
+    push(queue, 1, 0, 0, 1);
+    assert_true(stage_queue_pop(queue, 0, &first));
+    push(queue, 1, 0, 1, 1);
+    push(queue, 2, 0, 2, 1);
+    assert_int_equal(pop_user(queue), 2);
+    push(queue, 3, 0, 3, 1);
+    assert_int_equal(pop_user(queue), 3);
+    push(queue, 2, 0, 4, 1);
+    assert_true(stage_queue_pop(queue, 0, &second)); /* both run one: in the order of service */
+    assert_int_equal(second.offset, 1);
+    stage_queue_ended(queue, &first);
+    stage_queue_ended(queue, &second);
+    push(queue, 1, 0, 5, 1);
+    assert_int_equal(pop_user(queue), 1); /* nothing of his runs now, but one of the other */
+    assert_int_equal(pop_user(queue), 2);
+    stage_queue_free(queue);
+}
+
+/* A stream of others does not keep back for ever who has something at work. */
+static void test_overtaken(void **state)
+{
+    struct stage_queue *queue = make();
+    struct work_item item;
+    int before = 0;
+
+    (void)state;
+    push(queue, 1, 0, 0, 1);
+    assert_true(stage_queue_pop(queue, 0, &item));
+    push(queue, 1, 0, 1, 1);
+    for (int user = 2; user < 40; user++) {
+        push(queue, user, 0, user, 1);
+        assert_true(stage_queue_pop(queue, 0, &item));
+        if (item.offset == 1) {
+            break;
+        }
+        stage_queue_ended(queue, &item);
+        before++;
+    }
+    assert_int_equal(before, 4);
+    stage_queue_free(queue);
+}
+
 static void test_order_of_one(void **state)
 {
     struct stage_queue *queue = make();
@@ -250,9 +299,10 @@ static void test_close(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fair),    cmocka_unit_test(test_order_of_one),
-        cmocka_unit_test(test_offsets), cmocka_unit_test(test_offsets_shuffled),
-        cmocka_unit_test(test_revoke),  cmocka_unit_test(test_full),
+        cmocka_unit_test(test_fair),      cmocka_unit_test(test_newcomer),
+        cmocka_unit_test(test_overtaken), cmocka_unit_test(test_order_of_one),
+        cmocka_unit_test(test_offsets),   cmocka_unit_test(test_offsets_shuffled),
+        cmocka_unit_test(test_revoke),    cmocka_unit_test(test_full),
         cmocka_unit_test(test_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
