@@ -59,9 +59,12 @@ enum unit_intake unit_core_intake(struct unit_core *core)
     if (blocked(core)) {
         return UNIT_INTAKE_SHUT;
     }
-    if (n >= (size_t)core->slots * 2 + 4) {
+    /* Only so that memory has a bound: the credit says how much is out. A pause throws away what
+     * the client has fetched, and with Debian's librdkafka the stage then stands still for a
+     * second. */
+    if (n >= STAGE_QUEUE_MAX / 2) {
         core->full = true;
-    } else if (n <= (size_t)core->slots) {
+    } else if (n <= STAGE_QUEUE_MAX / 4) {
         core->full = false;
     }
     return core->full ? UNIT_INTAKE_FULL : UNIT_INTAKE_OPEN;
