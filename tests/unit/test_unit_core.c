@@ -568,13 +568,35 @@ static void test_alone(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* A pause throws away what the client has fetched: what the credit lets out is taken in, whatever
+ * the number of slots, and only memory has a bound. */
+static void test_intake(void **state)
+{
+    int64_t offset = 0;
+
+    (void)state;
+    for (; offset < 256; offset++) {
+        give(offset);
+        assert_int_equal(unit_core_intake(&w.core), UNIT_INTAKE_OPEN);
+    }
+    while (unit_core_intake(&w.core) == UNIT_INTAKE_OPEN && offset < 2 * STAGE_QUEUE_MAX) {
+        give(offset++);
+    }
+    assert_int_equal(unit_core_intake(&w.core), UNIT_INTAKE_FULL);
+    assert_true(offset < STAGE_QUEUE_MAX);
+    while (unit_core_intake(&w.core) == UNIT_INTAKE_FULL) {
+        assert_true(unit_core_turn(&w.core, 0, 0));
+    }
+    assert_true(stage_queue_len(w.core.queue) > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_done),       TEST(test_unknown_commit), TEST(test_unknown_commit_then_renewal),
         TEST(test_fenced),     TEST(test_fates),          TEST(test_breaker),
         TEST(test_probe_unit), TEST(test_drain),          TEST(test_claimed_in_drain),
-        TEST(test_release),    TEST(test_alone),
+        TEST(test_release),    TEST(test_alone),          TEST(test_intake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
