@@ -152,20 +152,12 @@ void stage_queue_skip(struct stage_queue *queue, int32_t partition, int64_t offs
     pthread_mutex_unlock(&queue->lock);
 }
 
-static bool has_items(const struct stage_queue *queue, const char *user)
+static void drop_share_if_gone(struct stage_queue *queue, const char *user)
 {
     for (size_t i = 0; i < queue->n; i++) {
         if (strcmp(queue->items[i].order.user_id, user) == 0) {
-            return true;
+            return;
         }
-    }
-    return false;
-}
-
-static void drop_share_if_gone(struct stage_queue *queue, const char *user)
-{
-    if (has_items(queue, user)) {
-        return;
     }
     for (size_t i = 0; i < queue->n_shares; i++) {
         if (strcmp(queue->shares[i].user, user) == 0) {
@@ -193,20 +185,19 @@ static int64_t cost_of(const struct work_item *item)
  * the slots. Nobody is overtaken for ever. */
 static struct work_item take_fair(struct stage_queue *queue)
 {
-    const struct share *best = share_of(queue, queue->items[0].order.user_id);
+    struct share *best = share_of(queue, queue->items[0].order.user_id);
     size_t at = 0;
 
     for (size_t i = 1; i < queue->n && queue->passed < PASSES_MAX; i++) {
-        const struct share *s = share_of(queue, queue->items[i].order.user_id);
+        struct share *s = share_of(queue, queue->items[i].order.user_id);
         if (s->running < best->running || (s->running == best->running && s->used < best->used)) {
             best = s;
             at = i;
         }
     }
     struct work_item item = queue->items[at];
-    struct share *share = share_of(queue, item.order.user_id);
-    share->used += cost_of(&item);
-    share->running += cost_of(&item);
+    best->used += cost_of(&item);
+    best->running += cost_of(&item);
     queue->passed = at == 0 ? 0 : queue->passed + 1;
     remove_item(queue, at);
     return item;

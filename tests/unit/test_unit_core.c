@@ -572,10 +572,10 @@ static void test_alone(void **state)
  * the number of slots, and only memory has a bound. */
 static void test_intake(void **state)
 {
-    int64_t offset = 0;
+    int64_t offset;
 
     (void)state;
-    for (; offset < 256; offset++) {
+    for (offset = 0; offset < 256; offset++) {
         give(offset);
         assert_int_equal(unit_core_intake(&w.core), UNIT_INTAKE_OPEN);
     }
