@@ -13,6 +13,7 @@ import concurrent.futures
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CACHE = os.environ.get("DOCFLEET_CACHE_DIR", os.path.expanduser("~/.cache/docfleet"))
 JOBS = max(1, len(os.sched_getaffinity(0)))
 UNIT_TIMEOUT = 180
+SUITE_TIMEOUT = 2700  # seconds; each test has its own in pytest.ini, this meets what that cannot end
 LOGS = os.path.join(ROOT, "build", "test-logs")
 
 
@@ -196,6 +198,19 @@ def count_junit(path):
     return passed, failed, skipped
 
 
+def ended(process, seconds):
+    """Its exit status; what takes longer is interrupted, so that it still reports and cleans up."""
+    for signo, wait in ((None, seconds), (signal.SIGINT, 60), (signal.SIGKILL, None)):
+        if signo:
+            print(f"still running after {seconds} s: {signo.name}", flush=True)
+            process.send_signal(signo)
+        try:
+            return process.wait(wait)
+        except subprocess.TimeoutExpired:
+            pass
+    return -1
+
+
 def run_pytest(interpreter, folders, words, out=None):
     """One pytest with servers of its own; gives its counts."""
     report = os.path.join(LOGS, f"pytest-{'-'.join(folders)}.xml")
@@ -205,10 +220,12 @@ def run_pytest(interpreter, folders, words, out=None):
             f"--junitxml={report}", *(f"{ROOT}/tests/{f}" for f in folders)]
     if words:
         args += ["-k", " ".join(words)]
+    if "bench" in folders:
+        args.append(f"--timeout={SUITE_TIMEOUT}")
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
     began = time.monotonic()
-    rc = subprocess.run(args, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
-                        stderr=subprocess.STDOUT if out else None).returncode
+    rc = ended(subprocess.Popen(args, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
+                                stderr=subprocess.STDOUT if out else None), SUITE_TIMEOUT)
     Totals.times.append((" and ".join(folders) + " tests", time.monotonic() - began))
     if not os.path.exists(report):
         return 0, int(rc != 5), 0  # 5: nothing collected

@@ -33,10 +33,10 @@ struct subscriber {
     struct subscriber *next;
     struct exchange *ex;
     char user_id[UUID_TEXT];
-    int64_t last; /* -1: not started */
-    int64_t resume_from;
+    int64_t last; /* what it has, or had before it came */
+    enum events_start start;
     bool dirty;
-    bool started;
+    bool begun; /* the first bytes are written */
     uint64_t wrote_ms;
     uint64_t blocked_ms; /* since when nothing fits; 0: it does */
 };
@@ -153,12 +153,6 @@ static const char replay_sql[] =
     "SELECT pos, kind, file_id, stage, body FROM event WHERE user_id = $1::uuid"
     " AND pos > $2::bigint AND kind <> 'dead_letter' ORDER BY pos LIMIT 500";
 
-static const char start_sql[] =
-    "SELECT coalesce((SELECT pos FROM event WHERE user_id = $1::uuid AND pos IS NOT NULL"
-    "   ORDER BY pos DESC LIMIT 1), 0),"
-    " $2::bigint <= 0 OR EXISTS (SELECT 1 FROM event WHERE user_id = $1::uuid AND pos = "
-    "$2::bigint)";
-
 /* One message of the stream; the members the client knows come first, the rest is `detail`. */
 static int format_event(const PGresult *res, int row, char *out, size_t size)
 {
@@ -213,40 +207,29 @@ static bool put(struct subscriber *sub, const char *text, size_t len)
 }
 
 /* The first bytes: where the stream begins. */
-static int start_subscriber(struct db_conn *conn, struct subscriber *sub, struct err *err)
+static void begin_stream(struct subscriber *sub)
 {
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    struct db_num num;
-    const char *params[] = {sub->user_id, db_num(&num, sub->resume_from)};
     char text[160];
     int n;
 
-    if (db_query(conn, start_sql, 2, params, &res, err) < 0) {
-        return -1;
-    }
-    int64_t newest = db_i64(res, 0, 0);
-    if (sub->resume_from < 0) {
-        sub->last = newest;
-        n = snprintf(text, sizeof(text), "retry: 2000\nid: %" PRId64 "\n\n", newest);
-    } else if (db_bool(res, 0, 1) && sub->resume_from <= newest) {
-        sub->last = sub->resume_from;
+    if (sub->start == EVENTS_RESUMED) {
         n = snprintf(text, sizeof(text), "retry: 2000\n: resumed\n\n");
-    } else { /* older than what is kept */
-        sub->last = newest;
-        n = snprintf(text, sizeof(text), "retry: 2000\nid: %" PRId64 "\nevent: reset\ndata: {}\n\n",
-                     newest);
+    } else {
+        n = snprintf(text, sizeof(text), "retry: 2000\nid: %" PRId64 "\n%s\n", sub->last,
+                     sub->start == EVENTS_RESET ? "event: reset\ndata: {}\n" : "");
     }
-    sub->started = true;
-    put(sub, text, (size_t)n);
-    return 0;
+    sub->begun = put(sub, text, (size_t)n);
 }
 
 static int feed_one(struct db_conn *conn, struct subscriber *sub, struct err *err)
 {
     char text[EVENT_TEXT_MAX];
 
-    if (!sub->started && start_subscriber(conn, sub, err) < 0) {
-        return -1;
+    if (!sub->begun) {
+        begin_stream(sub);
+    }
+    if (!sub->begun) {
+        return 0; /* stays dirty */
     }
     for (;;) {
         CLEANUP(db_result_cleanup) PGresult *res = NULL;
@@ -394,7 +377,8 @@ static void *feeder_main(void *arg)
 
 /* Outside ---------------------------------------------------------------------------------------*/
 
-void event_hub_add(struct event_hub *hub, struct exchange *ex, int64_t last_pos)
+void event_hub_add(struct event_hub *hub, struct exchange *ex, enum events_start start,
+                   int64_t last_pos)
 {
     struct subscriber *sub = calloc(1, sizeof(*sub));
 
@@ -403,7 +387,8 @@ void event_hub_add(struct event_hub *hub, struct exchange *ex, int64_t last_pos)
     bool ok = sub && !hub->drain && !hub->stop && hub->n_subs < SUBSCRIBERS_MAX;
     if (ok) {
         sub->ex = ex;
-        sub->resume_from = last_pos;
+        sub->start = start;
+        sub->last = last_pos;
         sub->dirty = true;
         sub->wrote_ms = clock_mono_ms();
         memcpy(sub->user_id, ex->req.who.user_id, UUID_TEXT);
@@ -483,6 +468,37 @@ void event_hub_stop(struct event_hub *hub)
     free(hub);
 }
 
+static const char start_sql[] =
+    "SELECT coalesce((SELECT pos FROM event WHERE user_id = $1::uuid AND pos IS NOT NULL"
+    "   ORDER BY pos DESC LIMIT 1), 0),"
+    " $2::bigint <= 0 OR EXISTS (SELECT 1 FROM event WHERE user_id = $1::uuid AND pos = "
+    "$2::bigint)";
+
+/*
+ * Where a stream begins is settled before its headers leave: what a client does once it has the
+ * answer is an event it gets.
+ */
+static int choose_start(struct request *req, int64_t asked, struct reply *reply, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    struct db_num num;
+    const char *params[] = {req->who.user_id, db_num(&num, asked)};
+
+    if (db_run(req->gw->db, start_sql, 2, params, &res, err) < 0) {
+        return -1;
+    }
+    int64_t newest = db_i64(res, 0, 0);
+    if (asked < 0) {
+        reply->events_start = EVENTS_NEW;
+    } else if (db_bool(res, 0, 1) && asked <= newest) {
+        reply->events_start = EVENTS_RESUMED;
+    } else { /* older than what is kept */
+        reply->events_start = EVENTS_RESET;
+    }
+    reply->last_pos = reply->events_start == EVENTS_RESUMED ? asked : newest;
+    return 0;
+}
+
 int events_get(struct request *req, struct reply *reply, struct err *err)
 {
     const char *last = req->headers[H_LAST_EVENT_ID];
@@ -494,9 +510,11 @@ int events_get(struct request *req, struct reply *reply, struct err *err)
     if (last && last[0] != '\0' && !decimal_parse(last, 0, INT64_MAX, &pos)) {
         return err_set(err, ERR_PERMANENT, "bad_request", "Last-Event-ID is a number");
     }
+    if (choose_start(req, pos, reply, err) < 0) {
+        return -1;
+    }
     reply->status = 200;
     reply->content_type = "text/event-stream";
     reply->events = true;
-    reply->last_pos = pos;
     return reply_header(reply, "X-Accel-Buffering", "no", err);
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libcommon/err.h"
+#include "services/ingest-gateway/reply.h"
 
 struct event_hub;
 struct exchange;
@@ -16,8 +17,9 @@ struct gateway;
 /* Starts the hub's threads. brokers NULL: no topic; the hub then polls Postgres. */
 int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
                     struct event_hub **ret_hub, struct err *err) WARN_UNUSED;
-/* Takes over an answer whose headers were sent; last_pos -1: only what comes from now on. */
-void event_hub_add(struct event_hub *hub, struct exchange *ex, int64_t last_pos);
+/* Takes over an answer whose headers were sent; it gets what comes after last_pos. */
+void event_hub_add(struct event_hub *hub, struct exchange *ex, enum events_start start,
+                   int64_t last_pos);
 /* Ends every subscriber with a `retry:` line, and takes no more. */
 void event_hub_drain(struct event_hub *hub);
 void event_hub_stop(struct event_hub *hub);

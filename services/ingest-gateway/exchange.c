@@ -151,7 +151,7 @@ static void run_handler(void *ctx)
 {
     struct exchange *ex = ctx;
     struct err err = ERR_INIT;
-    struct reply reply = {.last_pos = -1};
+    struct reply reply = {0};
     int rc = ex->authorized ? 0 : gateway_authorize(ex->req.gw, &ex->req, false, &err);
 
     if (rc == 0) {

@@ -285,7 +285,7 @@ enum MHD_Result exchange_send(struct exchange *ex)
     events = events && ex->reply.events && strcmp(ex->req.method, "HEAD") != 0;
     enum MHD_Result rc = MHD_queue_response(ex->conn, ex->reply.status, resp);
     if (rc == MHD_YES && events) {
-        event_hub_add(ex->req.gw->hub, ex, ex->reply.last_pos);
+        event_hub_add(ex->req.gw->hub, ex, ex->reply.events_start, ex->reply.last_pos);
     }
     MHD_destroy_response(resp);
     return rc;

@@ -17,6 +17,13 @@ struct exchange;
  * the client sees an answer that is not complete. */
 typedef int (*reply_stream_fn)(void *ctx, struct exchange *ex, struct err *err);
 
+/* How a stream of events begins. */
+enum events_start {
+    EVENTS_NEW,     /* with what comes from now on */
+    EVENTS_RESUMED, /* where an earlier one ended */
+    EVENTS_RESET,   /* from now on, as what came after the earlier one is no longer kept */
+};
+
 struct reply {
     unsigned status;
     const char *content_type; /* static text; NULL: none */
@@ -33,7 +40,8 @@ struct reply {
     void (*stream_free)(void *ctx);
     int64_t stream_len; /* -1: unknown */
     bool events;        /* the event hub writes the body, as long as the client stays */
-    int64_t last_pos;   /* of events: the last position the client has, -1 none */
+    enum events_start events_start;
+    int64_t last_pos; /* of events: the stream has what comes after it */
 };
 
 void reply_done(struct reply *reply);

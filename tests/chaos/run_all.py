@@ -37,7 +37,7 @@ def matrix(python, args):
     report = os.path.join(ROOT, "build", "chaos", "matrix.xml")
     return step("fault matrix", [
         python, "-m", "pytest", "-c", f"{ROOT}/tests/pytest.ini", f"--rootdir={ROOT}",
-        f"--junitxml={report}", f"{ROOT}/tests/chaos"], FULL="1",
+        "--timeout=1800", f"--junitxml={report}", f"{ROOT}/tests/chaos"], FULL="1",
         **({"SEED": str(args.seed)} if args.seed else {}))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fault matrix, processes: killed, stopped, too many, too few, replaced, with a wrong clock."""
+import concurrent.futures
 import json
 import os
 import signal
@@ -148,14 +149,19 @@ def test_f05_zombie(new_fleet, stage, point, stopped):
         name = matrix.WORKER[stage]
         a.worker(stage, replica=2, env={"DOCFLEET_STOP_AT": f"{point}:{a.random.randint(4, 12)}"})
         a.make_users(30)
-        a.load(prefix="pages40-" if stage == "ocr" else "", files=60 if stage == "ocr" else 300,
-               elephant=20 if stage == "ocr" else 200)
         zombie = a.fleet.process(name + "#2")
-        rig.wait_until(lambda: open(f"/proc/{zombie.pid}/stat", encoding="utf-8").read().rsplit(
-            ")", 1)[1].split()[0] == "T", 60, what="the zombie asleep")
-        slept = time.monotonic()
-        held = a.count("state = 2 AND stage = %s AND lease_owner LIKE %s", matrix.STAGE[stage],
-                       f"%:{zombie.pid}:%")
+
+        def asleep():
+            """When it fell asleep, and with how many units; its lease is short, so it is watched."""
+            rig.wait_until(lambda: open(f"/proc/{zombie.pid}/stat", encoding="utf-8").read().rsplit(
+                ")", 1)[1].split()[0] == "T", 90, 0.01, what="the zombie asleep")
+            return time.monotonic(), a.count("state = 2 AND stage = %s AND lease_owner LIKE %s",
+                                             matrix.STAGE[stage], f"%:{zombie.pid}:%")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            watched = pool.submit(asleep)
+            a.load(prefix="pages40-" if stage == "ocr" else "", files=60 if stage == "ocr" else 300,
+                   elephant=20 if stage == "ocr" else 200)
+            slept, held = watched.result()
         a.figure("unitsHeld", held)
         assert held > 0
         rig.wait_until(lambda: a.count("state = 2 AND lease_owner LIKE %s",

@@ -754,7 +754,10 @@ class Client:
 
     @contextlib.contextmanager
     def events(self, last_event_id=None, timeout=30, path="/events"):
-        """Server-sent events, as an iterator of {'id','event','data'}; comments are left out."""
+        """Server-sent events, as an iterator of {'id','event','data'}; comments are left out.
+
+        Each event has `timeout` seconds to come: comments alone keep a connection alive for ever.
+        """
         host, port = re.match(r"http://([^:/]+):(\d+)", self.api).groups()
         connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
         headers = {"Authorization": f"Bearer {self.key}", "Accept": "text/event-stream"}
@@ -766,7 +769,10 @@ class Client:
 
         def stream():
             event = {}
+            last = time.monotonic()
             while True:
+                if time.monotonic() - last > timeout:
+                    raise TimeoutError(f"{path}: no event within {timeout} s")
                 line = response.readline()
                 if not line:
                     return
@@ -775,6 +781,7 @@ class Client:
                     if "data" in event:
                         yield {"id": event.get("id"), "event": event.get("event", "message"),
                                "data": json.loads(event["data"])}
+                        last = time.monotonic()
                     event = {}
                 elif not line.startswith(":"):
                     field, _, value = line.partition(":")

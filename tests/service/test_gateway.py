@@ -648,6 +648,20 @@ def test_events_live_and_resumed(gateway, dataset, positions):
         assert next(stream)["data"].get("fileId") != made
 
 
+def test_a_stream_begins_before_its_answer(gateway, positions):
+    """Whatever happens once the answer is there is in the stream: no gap of some milliseconds."""
+    carol = gateway.client("carol")
+    me = carol.request("GET", "/auth/me").json()["id"]
+    with gateway.db() as conn:
+        for n in range(10):
+            with carol.events(timeout=10) as stream:
+                conn.execute("insert into event (user_id, kind, body, pos) values"
+                             " (%s, 'batch_updated', %s, nextval('test_pos'))",
+                             (me, json.dumps({"batchId": str(n)})))
+                conn.commit()
+                assert next(stream)["data"]["batchId"] == str(n)
+
+
 def test_events_reset(gateway, positions):
     alice = gateway.client("alice")
     with alice.events(last_event_id=987654321) as stream:
