@@ -157,7 +157,7 @@ static const char expire_sql[] =
     " e AS (INSERT INTO event (user_id, file_id, kind, stage, body) SELECT d.user_id, d.file_id,"
     "    'file_updated', d.stage, jsonb_build_object('datasetId', f.dataset_id, 'batchId',"
     "    f.batch_id, 'state', 'waiting', 'unit', d.unit, 'attempt', d.attempts, 'reason',"
-    "    'worker_lost') FROM d JOIN file f USING (file_id))"
+    "    'worker_lost') FROM d JOIN file f ON f.file_id = $1::uuid)"
     " SELECT count(*) FROM d";
 
 int task_expire(struct db *db, const struct task_out *out, bool *ret_done, struct err *err)

@@ -5,6 +5,8 @@
  * The statement is put together from pieces, because each of them costs the server some work even
  * when it finds nothing to do: units with nothing special leave out what they do not need. A piece
  * is written once; what is left out would have done nothing.
+ * Rows are found by the parameters, never by a column of a CTE: while a table is nearly empty, a
+ * join may as well read all of it, and that plan outlives the empty table.
  * No scalar subquery may read a data-modifying CTE in it: a concurrent end of another pipeline
  * makes Postgres re-check the file row, and such a subquery cannot be re-run.
  */
@@ -39,7 +41,7 @@
     "    left_ = excluded.left_, failed = 0),"                                                     \
     " j AS (UPDATE stage_join s SET left_ = left_ - 1,"                                            \
     "    failed = failed + CASE WHEN $7::boolean THEN 1 ELSE 0 END FROM d"                         \
-    "  WHERE s.file_id = d.file_id AND s.stage = d.stage AND s.generation = d.generation"          \
+    "  WHERE s.file_id = $1::uuid AND s.stage = $2::smallint AND s.generation = $4::int"           \
     "    AND d.unit > 0 AND d.unit <= s.total RETURNING s.left_, s.failed),"
 #define END_NO_JOIN " j AS (SELECT NULL::int AS left_, NULL::int AS failed WHERE false),"
 
@@ -103,14 +105,14 @@
     "    CASE g.stage WHEN 4 THEN 'preview' WHEN 5 THEN 'thumbnail' WHEN 6 THEN 'none'"            \
     "      ELSE 'main' END AS pipe,"                                                               \
     "    (g.o->>'noThumbnail' IS NOT NULL OR (g.stage = 4 AND g.how = 'end' AND $7::boolean))"     \
-    "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = g.file_id AND x.stage = 5"       \
-    "        AND x.unit = 0 AND x.generation = g.generation) AS no_thumb,"                         \
+    "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = $1::uuid AND x.stage = 5"        \
+    "        AND x.unit = 0 AND x.generation = $4::int) AS no_thumb,"                              \
     "    (g.o->'record' IS NOT NULL AND g.how = 'end') AS has_record FROM g),"                     \
     " q AS MATERIALIZED (SELECT p.*, (p.stage = 4 AND p.ends = 3 AND EXISTS (SELECT 1"             \
-    "      FROM file_version v WHERE v.file_id = p.file_id"                                        \
+    "      FROM file_version v WHERE v.file_id = $1::uuid"                                         \
     "        AND v.version = (p.o->>'version')::int AND v.kind = 'ole2')"                          \
-    "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = p.file_id AND x.stage = 1"       \
-    "        AND x.unit = 0 AND x.generation = p.generation)) AS no_text FROM p),"
+    "      AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = $1::uuid AND x.stage = 1"        \
+    "        AND x.unit = 0 AND x.generation = $4::int)) AS no_text FROM p),"
 
 /* The states of file and pipeline, and the counts; only where the unit ends a pipeline. */
 #define END_FILE                                                                                   \
@@ -141,7 +143,7 @@
     "        'stage', 5, 'attempts', 0)) ELSE '{}' END"                                            \
     "      || CASE WHEN q.no_text THEN jsonb_build_object('main', q.why) ELSE '{}' END,"           \
     "    updated_at = now()"                                                                       \
-    "  FROM q WHERE file.file_id = q.file_id AND file.generation = q.generation"                   \
+    "  FROM q WHERE file.file_id = $1::uuid AND file.generation = $4::int"                         \
     "    AND (q.ends IS NOT NULL OR q.no_thumb OR q.has_record)"                                   \
     "  RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, file.state,"          \
     "    file.version),"                                                                           \
@@ -151,7 +153,7 @@
 
 /* The cleaner's last pass: the file is gone. */
 #define END_CLEAN                                                                                  \
-    " z AS (UPDATE file SET state = 7, updated_at = now() FROM q WHERE file.file_id = q.file_id"   \
+    " z AS (UPDATE file SET state = 7, updated_at = now() FROM q WHERE file.file_id = $1::uuid"    \
     "    AND q.stage = 6 AND q.how = 'end' AND NOT $7::boolean AND file.state = 6"                 \
     "  RETURNING file.dataset_id, file.batch_id),"                                                 \
     " cz AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"              \
@@ -159,15 +161,15 @@
 
 /* A record set takes the place of the older generation's. */
 #define END_RECORD                                                                                 \
-    " rd AS (DELETE FROM record USING q WHERE q.has_record AND record.file_id = q.file_id"         \
-    "    AND record.generation < q.generation),"                                                   \
+    " rd AS (DELETE FROM record USING q WHERE q.has_record AND record.file_id = $1::uuid"          \
+    "    AND record.generation < $4::int),"                                                        \
     " r AS (INSERT INTO record (record_id, file_id, dataset_id, user_id, version, generation,"     \
     "    schema_version, doc_no, backend, \"values\", cells, needs_review, completeness)"          \
     "  SELECT (x->>'recordId')::uuid, q.file_id, fl.dataset_id, q.user_id,"                        \
     "    (q.o->>'version')::int, q.generation, (x->>'schemaVersion')::int,"                        \
     "    coalesce((x->>'docNo')::int, 0), x->>'backend', x->'values', x->'cells',"                 \
     "    (x->>'needsReview')::boolean, (x->>'completeness')::real"                                 \
-    "  FROM q JOIN file fl ON fl.file_id = q.file_id, LATERAL (SELECT q.o->'record' AS x) y"       \
+    "  FROM q JOIN file fl ON fl.file_id = $1::uuid, LATERAL (SELECT q.o->'record' AS x) y"        \
     "  WHERE q.has_record RETURNING record_id),"                                                   \
     " rr AS (INSERT INTO record_row (record_id, column_id, row_no, \"values\", cells)"             \
     "  SELECT r.record_id, x.\"columnId\", x.\"rowNo\", x.values, x.cells"                         \
@@ -186,11 +188,11 @@
     "    d.attempts, d.failures + l.n, greatest(d.attempts - d.failures - d.refunds - l.n, 0),"    \
     "    left($10::text, 4000), $11::jsonb, d.created_at, $13::text, fl.dataset_id, v.version,"    \
     "    v.object_key, v.etag, v.bytes, v.kind, d.outage_retries, d.lease_owner, d.traceparent,"   \
-    "    (SELECT x.id FROM dead_letter x WHERE x.file_id = d.file_id AND x.stage = d.stage"        \
-    "      AND x.unit = d.unit AND x.generation = d.generation ORDER BY x.id DESC LIMIT 1)"        \
+    "    (SELECT x.id FROM dead_letter x WHERE x.file_id = $1::uuid AND x.stage = d.stage"         \
+    "      AND x.unit = d.unit AND x.generation = d.generation ORDER BY x.id::text DESC LIMIT 1)"  \
     "  FROM d CROSS JOIN (SELECT CASE $8::text WHEN 'crash_loop' THEN 0 ELSE 1 END AS n) l"        \
-    "  LEFT JOIN file fl ON fl.file_id = d.file_id LEFT JOIN file_version v"                       \
-    "    ON v.file_id = d.file_id AND v.version = ($6::jsonb->>'version')::int"                    \
+    "  LEFT JOIN file fl ON fl.file_id = $1::uuid LEFT JOIN file_version v"                        \
+    "    ON v.file_id = $1::uuid AND v.version = ($6::jsonb->>'version')::int"                     \
     "  WHERE $7::boolean),"
 
 #define END_EVENT                                                                                  \
@@ -200,7 +202,7 @@
     "      'attempt', q.attempts, 'state', CASE WHEN $7::boolean THEN 'failed' ELSE 'done' END,"   \
     "      'ends', q.ends, 'units', nullif(jsonb_array_length(q.o->'units'), 0),"                  \
     "      'detail', nullif(q.o->'detail', '{}'), 'error', q.why))"                                \
-    "  FROM q JOIN file fl ON fl.file_id = q.file_id, LATERAL (VALUES ('file_updated'),"           \
+    "  FROM q JOIN file fl ON fl.file_id = $1::uuid, LATERAL (VALUES ('file_updated'),"            \
     "    (CASE WHEN q.has_record THEN 'record_updated' END),"                                      \
     "    (CASE WHEN $7::boolean THEN 'dead_letter' END)) AS k(kind) WHERE k.kind IS NOT NULL"      \
     "    AND (q.stage <> 6 OR k.kind = 'dead_letter')"                                             \

@@ -32,7 +32,7 @@ static const char claim_sql[] =
     "   extract(epoch FROM now() - c.created_at)::bigint, c.cost, c.version, c.bytes, c.name,"
     "   v.object_key, v.sha256, v.mime, v.kind, c.ext_job_id, c.traceparent, c.input,"
     "   c.outage_retries"
-    " FROM c JOIN file_version v ON v.file_id = c.file_id AND v.version = c.version";
+    " FROM c JOIN file_version v ON v.file_id = $1::uuid AND v.version = c.version";
 
 void task_claim_done(struct task_claim *claim)
 {
@@ -176,7 +176,7 @@ static const char put_back_sql[] =
     "    'file_updated', d.stage, jsonb_strip_nulls(jsonb_build_object('datasetId', f.dataset_id,"
     "    'batchId', f.batch_id, 'state', 'waiting', 'unit', d.unit, 'attempt', d.attempts,"
     "    'reason', $6::text, 'until', d.not_before, 'code', $10::text, 'message', $9::text))"
-    "  FROM d JOIN file f USING (file_id) WHERE d.stage <> 6)"
+    "  FROM d JOIN file f ON f.file_id = $1::uuid WHERE d.stage <> 6)"
     " SELECT count(*) FROM d";
 
 static const char *const back_names[] = {

@@ -153,7 +153,8 @@ static int load_of(const struct out_list *list, const struct task_worker *worker
 }
 
 int out_choose_partition(const struct out_list *list, const struct task_worker *workers,
-                         size_t n_workers, int n_partitions, bool by_key, const char *user_id)
+                         size_t n_workers, int n_partitions, bool by_key, const char *user_id,
+                         const bool *used)
 {
     unsigned h = hash_user(user_id);
     const struct task_worker *best = NULL;
@@ -175,6 +176,9 @@ int out_choose_partition(const struct out_list *list, const struct task_worker *
         int p = best->partitions[((unsigned)k + h) % (unsigned)best->n_partitions];
         if (p < 0 || p >= n_partitions || p >= OUT_PARTITIONS_MAX) {
             continue;
+        }
+        if (used && used[p]) {
+            return p;
         }
         if (choice < 0 || list->by_partition[p] < list->by_partition[choice]) {
             choice = p;

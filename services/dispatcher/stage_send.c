@@ -22,6 +22,9 @@ struct batch {
     size_t pick_of[DISPATCH_BATCH_MAX];
     bool ok[DISPATCH_BATCH_MAX];
     size_t n_orders;
+    /* Partitions that have an order of this batch. One worker's orders share a partition, as each
+     * partition is a request of its own to the broker, and an answer of its own to the worker. */
+    bool used[OUT_PARTITIONS_MAX];
     uint64_t pick_ms;
 };
 
@@ -31,12 +34,15 @@ static int take_order(struct stage_lead *lead, struct batch *b, size_t i, struct
     const struct sfq_pick *pick = &b->picks[i];
     struct lead_order *order = &b->orders[b->n_orders];
 
-    *order = (struct lead_order){
-        .key = pick->head.key,
-        .dispatch_seq = b->seqs[i],
-        .cost = pick->head.cost,
-        .partition = out_choose_partition(&lead->out, lead->workers, lead->n_workers,
-                                          lead->n_partitions, lead->c.by_key, pick->head.user_id)};
+    *order = (struct lead_order){.key = pick->head.key,
+                                 .dispatch_seq = b->seqs[i],
+                                 .cost = pick->head.cost,
+                                 .partition = out_choose_partition(
+                                     &lead->out, lead->workers, lead->n_workers, lead->n_partitions,
+                                     lead->c.by_key, pick->head.user_id, b->used)};
+    if (order->partition >= 0 && order->partition < OUT_PARTITIONS_MAX) {
+        b->used[order->partition] = true;
+    }
     memcpy(order->user_id, pick->head.user_id, UUID_TEXT);
     memcpy(order->traceparent, b->traces[i], sizeof(order->traceparent));
     b->pick_of[b->n_orders++] = i;

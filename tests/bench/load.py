@@ -164,7 +164,7 @@ def servers():
     """Production's durability: fsync, synchronous_commit, full pages; the broker's own defaults."""
     made = rig.Servers(durable=True, postgres_settings={
         "track_commit_timestamp": "on", "track_wal_io_timing": "on", "shared_buffers": "512MB",
-        "max_wal_size": "4GB", "shared_preload_libraries": "pg_stat_statements", "log_line_prefix": "%m [%p] %a "})
+        "max_wal_size": "4GB", "shared_preload_libraries": "pg_stat_statements"})
     made.kafka_jvm = [f"-Xlog:gc:file={made.dir}/gc.log:time"]
     made.start()
     return made

@@ -287,6 +287,7 @@ class Servers:
     def start_postgres(self):
         sync = "on" if self.durable else "off"
         settings = {"fsync": sync, "synchronous_commit": sync, "full_page_writes": sync,
+                    "log_line_prefix": "%m [%p] %a ",
                     **self.postgres_settings}
         self.processes["postgres"] = Process("postgres", [
             *self._as_postgres(), f"{PG_BIN}/postgres", "-D", f"{self.dir}/pg",

@@ -64,19 +64,19 @@ static void test_by_hash(void **state)
 {
     struct out_list list = {0};
     struct task_worker worker = {.slots = 2, .n_partitions = 1, .partitions = {3}};
-    int p = out_choose_partition(&list, NULL, 0, 6, false, USER);
+    int p = out_choose_partition(&list, NULL, 0, 6, false, USER, NULL);
 
     (void)state;
     assert_in_range(p, 0, 5);
-    assert_int_equal(out_choose_partition(&list, NULL, 0, 6, false, USER), p);
-    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, true, USER), p);
-    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER), 3);
+    assert_int_equal(out_choose_partition(&list, NULL, 0, 6, false, USER, NULL), p);
+    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, true, USER, NULL), p);
+    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER, NULL), 3);
     worker.n_partitions = 0; /* none assigned yet */
-    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER), p);
+    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER, NULL), p);
     worker.n_partitions = 2; /* assigned under another number of partitions */
     worker.partitions[0] = 9;
     worker.partitions[1] = -1;
-    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER), p);
+    assert_int_equal(out_choose_partition(&list, &worker, 1, 6, false, USER, NULL), p);
 }
 
 /* Orders go where the least is out per slot, and spread over a worker's partitions. */
@@ -89,7 +89,7 @@ static void test_by_load(void **state)
 
     (void)state;
     for (int i = 0; i < 80; i++) {
-        int p = out_choose_partition(&list, workers, 2, 4, false, USER);
+        int p = out_choose_partition(&list, workers, 2, 4, false, USER, NULL);
         assert_in_range(p, 0, 3);
         by_worker[p / 2]++;
         put(&list, i, p);
@@ -101,12 +101,39 @@ static void test_by_load(void **state)
     out_done(&list);
 }
 
+/* A batch puts all orders of one worker into one partition, and still shares fairly by load. */
+static void test_of_a_batch(void **state)
+{
+    struct out_list list = {0};
+    struct task_worker workers[2] = {{.slots = 1, .n_partitions = 2, .partitions = {0, 1}},
+                                     {.slots = 3, .n_partitions = 2, .partitions = {2, 3}}};
+
+    (void)state;
+    for (int batch = 0; batch < 4; batch++) {
+        bool used[OUT_PARTITIONS_MAX] = {false};
+        for (int i = 0; i < 20; i++) {
+            int p = out_choose_partition(&list, workers, 2, 4, false, USER, used);
+            assert_in_range(p, 0, 3);
+            used[p] = true;
+            put(&list, batch * 20 + i, p);
+        }
+        assert_int_equal(used[0] + used[1], 1);
+        assert_int_equal(used[2] + used[3], 1);
+    }
+    assert_in_range(list.by_partition[0] + list.by_partition[1], 19, 21);
+    /* the next batch takes the other partition */
+    assert_in_range(list.by_partition[2], 29, 31);
+    assert_in_range(list.by_partition[3], 29, 31);
+    out_done(&list);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ledger),
         cmocka_unit_test(test_by_hash),
         cmocka_unit_test(test_by_load),
+        cmocka_unit_test(test_of_a_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
