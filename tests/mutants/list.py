@@ -140,8 +140,8 @@ MUTANTS = [
             "    \"    AND user_id = $2::uuid AND state = 1 ORDER BY file_id FOR UPDATE),\"\n"
             "    \" t AS (UPDATE task SET state = state, q = NULL")),
     mutant("old-generation-ends", "a unit of an old generation ends the file", "modelcheck",
-           (END, "WHERE file.file_id = q.file_id AND file.generation = q.generation",
-            "WHERE file.file_id = q.file_id AND q.generation > 0")),
+           (END, "WHERE file.file_id = $1::uuid AND file.generation = $4::int",
+            "WHERE file.file_id = $1::uuid AND $4::int > 0")),
     mutant("lane-lost", "what follows a bulk unit goes to the first lane", "modelcheck",
            (END, "greatest(x.cost, 1), x.input, g.traceparent, g.lane\"",
             "greatest(x.cost, 1), x.input, g.traceparent, 0\"")),
