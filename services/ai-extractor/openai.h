@@ -108,6 +108,10 @@ int openai_read(const struct openai_answer *answer, const struct columns *column
                 const struct openai_group *group, size_t request_len, struct openai_result *ret,
                 struct err *err) WARN_UNUSED;
 
+/* Whether an answer is a chat completion at all, whatever it says: one that is not comes from a
+ * broken service or a proxy before it. */
+bool openai_is_completion(const struct openai_answer *answer);
+
 /* Puts a checked object's values into the proposals. */
 int openai_propose_values(const struct columns *columns, const struct openai_group *group,
                           const json_t *values, struct proposals *out, struct err *err) WARN_UNUSED;

@@ -276,6 +276,15 @@ static void read_choice(const json_t *choice, const struct columns *columns,
     }
 }
 
+bool openai_is_completion(const struct openai_answer *answer)
+{
+    CLEANUP(json_cleanup) json_t *root = NULL;
+    struct err why = ERR_INIT;
+
+    return jget_load(answer->body, answer->len, OPENAI_RESPONSE_MAX, &root, &why) == 0 &&
+           json_array_get(json_object_get(root, "choices"), 0);
+}
+
 int openai_read(const struct openai_answer *answer, const struct columns *columns,
                 const struct openai_group *group, size_t request_len, struct openai_result *ret,
                 struct err *err)

@@ -258,7 +258,9 @@ static int guarded_send(void *ctx, const struct openai_call *call, struct openai
         return -1;
     }
     int r = openai_http_send(state->http, call, ret, err);
-    bool failed = r == 0 && (ret->status == 408 || ret->status == 429 || ret->status >= 500);
+    bool good = r == 0 && ret->status >= 200 && ret->status <= 299;
+    bool failed = r == 0 && (ret->status == 408 || ret->status == 429 || ret->status >= 500 ||
+                             (good && !openai_is_completion(ret)));
     guard_leave(state->guard, GUARD_AI, clock_mono_ms(),
                 failed ? BREAKER_ANSWER_FAILED : guard_answer(r, err));
     return r;

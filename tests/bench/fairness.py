@@ -483,7 +483,8 @@ def part_million(servers, report):
         time.sleep(8)
         since = load.db_now(fleet)
         with load.Watch(servers, fleet) as watch:
-            accepted, _ = load.post_ledger(fleet, load.ledger(1, 30 if QUICK else 200, 4.0, world.users))
+            accepted, _ = load.post_ledger(fleet, load.ledger(1, 30 if QUICK else 200, 4.0, world.users,
+                                                                once=True))
             latencies = load.summary(list(load.wait_records(fleet, accepted, 60).values()))
         seconds = load.db_now(fleet) - since
         metrics = fleet.metrics("dispatcher")

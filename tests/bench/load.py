@@ -282,12 +282,14 @@ class Poster:
         return json.loads(answer)["files"][0]["id"], at
 
 
-def ledger(seed, n, rate, users, name="mouse.txt"):
-    """[(seconds from the start, user, file name)]: exponential gaps, users at random."""
+def ledger(seed, n, rate, users, name="mouse.txt", once=False):
+    """[(seconds from the start, user, file name)]: exponential gaps, users at random (once: each one
+    only once)."""
     rng, at, rows = random.Random(seed), 0.0, []
+    order = rng.sample(users, n) if once else None
     for i in range(n):
         at += rng.expovariate(rate)
-        rows.append((at, users[rng.randrange(len(users))], f"{i}-{name}"))
+        rows.append((at, order[i] if once else users[rng.randrange(len(users))], f"{i}-{name}"))
     return rows
 
 

@@ -121,7 +121,8 @@ def test_f30_ai_service(new_fleet, provider, fault):
     env = {"DOCFLEET_AI_BACKEND": "openai", "DOCFLEET_AI_MODEL": "m", "DOCFLEET_AI_KEY": "k",
            "DOCFLEET_AI_URL": provider.url, "DOCFLEET_AI_TIMEOUT": "3s"}
     with matrix.arena(new_fleet, "F30", fault, env=env) as a:
-        a.start(stages=("preview",), real=("text", "ai"))
+        # enough slots for ten calls within the twelve seconds, though each hangs for three
+        a.start(stages=("preview",), real=("text", "ai"), env={"DOCFLEET_SLOTS": "8"})
         state = {"until": None, "calls": [], "good": collections.Counter()}
 
         def answer(call):
