@@ -200,15 +200,16 @@ def count_junit(path):
 
 def ended(process, seconds):
     """Its exit status; what takes longer is interrupted, so that it still reports and cleans up."""
-    for signo, wait in ((None, seconds), (signal.SIGINT, 60), (signal.SIGKILL, None)):
-        if signo:
-            print(f"still running after {seconds} s: {signo.name}", flush=True)
-            process.send_signal(signo)
-        try:
-            return process.wait(wait)
-        except subprocess.TimeoutExpired:
-            pass
-    return -1
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        print(f"still running after {seconds} s, interrupted", flush=True)
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def run_pytest(interpreter, folders, words, out=None):

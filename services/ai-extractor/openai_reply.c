@@ -276,13 +276,19 @@ static void read_choice(const json_t *choice, const struct columns *columns,
     }
 }
 
+/* NULL: this is no chat completion. */
+static const json_t *first_choice(const json_t *root)
+{
+    return json_array_get(json_object_get(root, "choices"), 0);
+}
+
 bool openai_is_completion(const struct openai_answer *answer)
 {
     CLEANUP(json_cleanup) json_t *root = NULL;
     struct err why = ERR_INIT;
 
     return jget_load(answer->body, answer->len, OPENAI_RESPONSE_MAX, &root, &why) == 0 &&
-           json_array_get(json_object_get(root, "choices"), 0);
+           first_choice(root);
 }
 
 int openai_read(const struct openai_answer *answer, const struct columns *columns,
@@ -305,7 +311,7 @@ int openai_read(const struct openai_answer *answer, const struct columns *column
         return provider_error(answer->status, root, err);
     }
     ret->usage = read_usage(root, request_len, answer->len);
-    const json_t *choice = json_array_get(json_object_get(root, "choices"), 0);
+    const json_t *choice = first_choice(root);
     if (!choice) {
         return err_set(err, ERR_TRANSIENT, "provider_unavailable",
                        "the AI service's answer is not a chat completion");

@@ -154,7 +154,7 @@ static int load_of(const struct out_list *list, const struct task_worker *worker
 
 int out_choose_partition(const struct out_list *list, const struct task_worker *workers,
                          size_t n_workers, int n_partitions, bool by_key, const char *user_id,
-                         const bool *used)
+                         bool *used)
 {
     unsigned h = hash_user(user_id);
     const struct task_worker *best = NULL;
@@ -183,6 +183,9 @@ int out_choose_partition(const struct out_list *list, const struct task_worker *
         if (choice < 0 || list->by_partition[p] < list->by_partition[choice]) {
             choice = p;
         }
+    }
+    if (choice >= 0 && used) {
+        used[choice] = true;
     }
     return choice >= 0 ? choice : (int)(h % (unsigned)n_partitions);
 }

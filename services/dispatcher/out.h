@@ -43,8 +43,8 @@ void out_done(struct out_list *list);
 
 /* The partition for a user's next order: of the live worker without an open breaker with the least
  * load per slot, one that `used` names (a flag for each of OUT_PARTITIONS_MAX, or NULL), else the
- * one of its partitions with the least out, ties by the user's hash. With no worker known, or
- * `by_key`: by hash. */
+ * one of its partitions with the least out, ties by the user's hash; `used` then names it too. With
+ * no worker known, or `by_key`: by hash. */
 int out_choose_partition(const struct out_list *list, const struct task_worker *workers,
                          size_t n_workers, int n_partitions, bool by_key, const char *user_id,
-                         const bool *used);
+                         bool *used);

@@ -40,9 +40,6 @@ static int take_order(struct stage_lead *lead, struct batch *b, size_t i, struct
                                  .partition = out_choose_partition(
                                      &lead->out, lead->workers, lead->n_workers, lead->n_partitions,
                                      lead->c.by_key, pick->head.user_id, b->used)};
-    if (order->partition >= 0 && order->partition < OUT_PARTITIONS_MAX) {
-        b->used[order->partition] = true;
-    }
     memcpy(order->user_id, pick->head.user_id, UUID_TEXT);
     memcpy(order->traceparent, b->traces[i], sizeof(order->traceparent));
     b->pick_of[b->n_orders++] = i;

@@ -206,8 +206,8 @@ static bool put(struct subscriber *sub, const char *text, size_t len)
     return false;
 }
 
-/* The first bytes: where the stream begins. */
-static void begin_stream(struct subscriber *sub)
+/* The first bytes: where the stream begins. False: they do not fit now. */
+static bool begin_stream(struct subscriber *sub)
 {
     char text[160];
     int n;
@@ -219,16 +219,14 @@ static void begin_stream(struct subscriber *sub)
                      sub->start == EVENTS_RESET ? "event: reset\ndata: {}\n" : "");
     }
     sub->begun = put(sub, text, (size_t)n);
+    return sub->begun;
 }
 
 static int feed_one(struct db_conn *conn, struct subscriber *sub, struct err *err)
 {
     char text[EVENT_TEXT_MAX];
 
-    if (!sub->begun) {
-        begin_stream(sub);
-    }
-    if (!sub->begun) {
+    if (!sub->begun && !begin_stream(sub)) {
         return 0; /* stays dirty */
     }
     for (;;) {

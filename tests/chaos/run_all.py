@@ -41,7 +41,7 @@ def matrix(python, args):
     if os.path.exists(results):
         os.replace(results, results + ".old")
     files = sorted(f for f in os.listdir(HERE) if f.startswith("test_") and f.endswith(".py"))
-    lanes = {"processes": [f for f in files if f == PROCESSES], "others": [f for f in files if f != PROCESSES]}
+    lanes = {"processes": [PROCESSES], "others": [f for f in files if f != PROCESSES]}
 
     def lane(name):
         log = os.path.join(folder, f"matrix-{name}.log")

@@ -114,7 +114,7 @@ static void test_of_a_batch(void **state)
         for (int i = 0; i < 20; i++) {
             int p = out_choose_partition(&list, workers, 2, 4, false, USER, used);
             assert_in_range(p, 0, 3);
-            used[p] = true;
+            assert_true(used[p]);
             put(&list, batch * 20 + i, p);
         }
         assert_int_equal(used[0] + used[1], 1);
