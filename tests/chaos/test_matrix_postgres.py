@@ -203,10 +203,11 @@ def test_f35_notification_lost(new_fleet, load):
         for i in range(10 if load == "idle" else 3):
             user = f"user{1 + i}"
             (file_id,) = a.upload(user, [f"m{i}.txt"])
+            # by the audit: the row itself soon says when the unit was claimed, and not when it was sent
             sent = rig.wait_until(lambda f=file_id: a.fleet.sql(
-                "SELECT extract(epoch FROM t.updated_at - f.accepted_at)::float AS s FROM task t"
-                " JOIN file f USING (file_id) WHERE t.file_id = %s AND t.stage = 1 AND"
-                " t.dispatch_seq > 0", f), 20, 0.01, what="the file found")
+                "SELECT extract(epoch FROM s.at - m.at)::float AS s FROM chaos.task_step m JOIN"
+                " chaos.task_step s USING (file_id, stage) WHERE file_id = %s AND stage = 1 AND"
+                " m.was IS NULL AND s.was = 0 AND s.now = 1", f), 20, 0.01, what="the file found")
             waits.append(sent[0]["s"])
             if load == "idle":
                 rig.wait_until(lambda: invariants.quiet(a.fleet), 20)
