@@ -205,6 +205,13 @@ static struct sfq_flow *choose(const struct sfq *sfq, int user_cap)
     return !f || (b && sfq->turn >= SFQ_BULK_TURN - 1) ? b : f;
 }
 
+bool sfq_newcomer_next(const struct sfq *sfq, int user_cap)
+{
+    const struct sfq_flow *f = sfq->mode == SFQ_FAIR ? choose(sfq, user_cap) : NULL;
+
+    return f && f->bonus;
+}
+
 static void fill_pick(const struct sfq *sfq, const struct sfq_class *c, const struct sfq_flow *f,
                       struct sfq_pick *pick)
 {

@@ -68,6 +68,8 @@ struct sfq_pick {
  * `user_cap` or more units out is passed over while others wait. false: nobody waits, or (first in,
  * first out) sfq_hungry has to be asked first. */
 bool sfq_pick(struct sfq *sfq, int user_cap, struct sfq_pick *ret_pick);
+/* The next pick would be a newly active user's, before the others for its bonus. */
+bool sfq_newcomer_next(const struct sfq *sfq, int user_cap);
 /* The picked one was sent. */
 void sfq_sent(struct sfq *sfq, const char *user_id);
 /* The picked one was gone (cancelled, or sent by another leader): its share is given back. Several

@@ -194,7 +194,7 @@ static int send_orders(struct stage_lead *lead, struct err *err)
         if (lead_send_batch(lead, &more, err) < 0 || lead_refill(lead, &any, err) < 0) {
             return -1;
         }
-        more = more || (any && lead->broker_ok && lead->credit > (int)lead->out.n);
+        more = more || (any && lead->broker_ok && lead_has_room(lead));
     }
     return 0;
 }

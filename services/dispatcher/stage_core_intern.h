@@ -63,6 +63,8 @@ int lead_find_strays(struct stage_lead *lead, bool fresh, struct err *err);
 
 /* stage_send.c */
 bool lead_may_send(struct stage_lead *lead);
+/* The credit is not used up, or a newcomer waits who may go beyond it. */
+bool lead_has_room(const struct stage_lead *lead);
 int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err);
 
 /* stage_view.c */

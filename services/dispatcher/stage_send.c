@@ -137,11 +137,32 @@ static int send_picks(struct stage_lead *lead, struct batch *b, uint64_t began, 
     return r;
 }
 
+static int user_cap(const struct stage_lead *lead)
+{
+    return (int)ceil(USER_CAP * lead->credit);
+}
+
+/* How many may be out at most: newcomers need not wait until some of the others' orders have ended.
+ * A worker's read-ahead puts first who has least at work, so theirs take the next free slot. */
+static size_t most_out(const struct stage_lead *lead)
+{
+    int extra = lead->credit / 4 > 2 ? lead->credit / 4 : 2;
+
+    return (size_t)(lead->slots > 0 ? lead->credit + extra : lead->credit);
+}
+
+bool lead_has_room(const struct stage_lead *lead)
+{
+    return (int)lead->out.n < lead->credit ||
+           (lead->out.n < most_out(lead) && sfq_newcomer_next(lead->sfq, user_cap(lead)));
+}
+
 int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err)
 {
     size_t room = lead->credit > (int)lead->out.n ? (size_t)lead->credit - lead->out.n : 0;
-    size_t max = min_size(room, DISPATCH_BATCH_MAX);
-    int cap = (int)ceil(USER_CAP * lead->credit);
+    size_t most = most_out(lead) > lead->out.n ? most_out(lead) - lead->out.n : 0;
+    size_t max = min_size(most, DISPATCH_BATCH_MAX);
+    int cap = user_cap(lead);
     uint64_t began = lead->io.now_ms(lead->io.ctx);
     struct batch *b = calloc(1, sizeof(*b));
     int r = 0;
@@ -150,7 +171,8 @@ int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err)
     if (!b) {
         return err_nomem(err);
     }
-    while (b->n < max && sfq_pick(lead->sfq, cap, &b->picks[b->n])) {
+    while (b->n < max && (b->n < room || sfq_newcomer_next(lead->sfq, cap)) &&
+           sfq_pick(lead->sfq, cap, &b->picks[b->n])) {
         b->keys[b->n] = b->picks[b->n].head.key;
         b->keys[b->n].stage = lead->c.stage;
         b->picks[b->n].head.key.stage = lead->c.stage;
@@ -158,8 +180,7 @@ int lead_send_batch(struct stage_lead *lead, bool *ret_more, struct err *err)
     }
     if (b->n > 0) {
         r = send_picks(lead, b, began, err);
-        *ret_more = r == 0 && lead->broker_ok && lead->credit > (int)lead->out.n &&
-                    sfq_waiting(lead->sfq) > 0;
+        *ret_more = r == 0 && lead->broker_ok && lead_has_room(lead) && sfq_waiting(lead->sfq) > 0;
     }
     free(b);
     return r;
@@ -169,7 +190,7 @@ bool lead_may_send(struct stage_lead *lead)
 {
     struct err err = ERR_INIT;
 
-    if (lead->paused || sfq_flows(lead->sfq) == 0 || (int)lead->out.n >= lead->credit) {
+    if (lead->paused || sfq_flows(lead->sfq) == 0 || !lead_has_room(lead)) {
         return false;
     }
     if (lead->n_partitions == 0 || !lead->broker_ok) {

@@ -109,10 +109,11 @@ MUTANTS = [
             "        lead->broker_ok = lead->credit > 9999;")),
     # Fairness.
     mutant("credit-unlimited", "everything that waits is sent", "sim",
+           (SEND, "return (size_t)(lead->slots > 0 ? lead->credit + extra : lead->credit);",
+            "return (size_t)(lead->slots + extra) + 100000;"),
            (SEND, "lead->credit > (int)lead->out.n ? (size_t)lead->credit - lead->out.n : 0;",
             "DISPATCH_BATCH_MAX;"),
-           (SEND, "sfq_flows(lead->sfq) == 0 || (int)lead->out.n >= lead->credit)",
-            "sfq_flows(lead->sfq) == 0)")),
+           (SEND, "return (int)lead->out.n < lead->credit ||", "return lead->out.n < 100000 ||")),
     mutant("first-in-first-out", "users are served in order of arrival", "sim",
            ("services/dispatcher/stage_core.c", "if (sfq_new(config->fifo ? SFQ_FIFO : SFQ_FAIR",
             "if (sfq_new(config->credit_floor > 0 ? SFQ_FIFO : SFQ_FAIR"),

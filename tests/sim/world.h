@@ -108,6 +108,7 @@ struct world {
     int n_leads;
     struct proc people;             /* users, operators, the gateway */
     int lock_holder[STAGE_MAX + 2]; /* number of a lead, -1: free; [0]: due tasks */
+    int most_credit[STAGE_MAX + 1]; /* that a leader has published */
     int64_t db_down_until;
     int64_t db_slow_until;
     double p_db_fail, p_db_lost, p_bus_fail, p_notify_lost, p_die;

@@ -220,16 +220,33 @@ static int io_census(void *ctx, int stage, task_census_fn fn, void *arg, double 
     return 1;
 }
 
-static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
+/* No more orders are out than the credit and, beyond it, the newcomers' quarter. Where nothing
+ * fails the credit only rises with the rate, so the most of it that was published is the bound. */
+static void check_credit(int stage, const struct lead_stats *stats)
 {
-    (void)ctx;
-    (void)stage;
-    if (world_db_enter(err) < 0) {
-        return -1;
-    }
+    int most;
+
     if (stats->queue.credit < 0 || stats->queue.out < 0 || stats->queue.waiting < 0) {
         world_fail("the leader publishes nonsense: credit %d", (int)stats->queue.credit);
     }
+    if ((int)stats->queue.credit > w.most_credit[stage]) {
+        w.most_credit[stage] = (int)stats->queue.credit;
+    }
+    most = w.most_credit[stage];
+    most += most / 4 > 2 ? most / 4 : 2;
+    if (w.kind == WORLD_FAIR && (int)stats->queue.out > most) {
+        world_fail("I7: %d orders of stage %d are out, the most is %d", (int)stats->queue.out,
+                   stage, most);
+    }
+}
+
+static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
+{
+    (void)ctx;
+    if (world_db_enter(err) < 0) {
+        return -1;
+    }
+    check_credit(stage, stats);
     return world_db_leave(err);
 }
 

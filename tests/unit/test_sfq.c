@@ -316,6 +316,31 @@ static void test_bonus_once(void **state)
     sfq_free(sfq);
 }
 
+/* A newcomer is told apart before the pick, and only while its bonus puts it first. */
+static void test_newcomer_next(void **state)
+{
+    struct sfq *sfq = make(SFQ_FAIR);
+
+    (void)state;
+    assert_false(sfq_newcomer_next(sfq, 100));
+    for (int n = 0; n < 4; n++) {
+        add(sfq, head_of(1, n, 1));
+    }
+    assert_true(sfq_newcomer_next(sfq, 100)); /* the first to come is one too */
+    assert_int_equal(send_next(sfq), 1);
+    assert_false(sfq_newcomer_next(sfq, 100));
+    add(sfq, head_of(2, 0, 1));
+    add(sfq, head_of(2, 1, 1));
+    assert_true(sfq_newcomer_next(sfq, 100));
+    assert_int_equal(send_next(sfq), 2);
+    assert_false(sfq_newcomer_next(sfq, 100)); /* its second file waits like the others' */
+    sfq_free(sfq);
+    sfq = make(SFQ_FIFO);
+    add(sfq, head_of(1, 0, 1));
+    assert_false(sfq_newcomer_next(sfq, 100));
+    sfq_free(sfq);
+}
+
 /* Upload, cancel, upload again, a hundred times: no place better than by waiting. */
 static void test_farming(void **state)
 {
@@ -510,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_newcomer),
         cmocka_unit_test(test_known_are_no_newcomers),
         cmocka_unit_test(test_bonus_once),
+        cmocka_unit_test(test_newcomer_next),
         cmocka_unit_test(test_farming),
         cmocka_unit_test(test_bonus_after_idle),
         cmocka_unit_test(test_bonus_survives_pass),
