@@ -13,6 +13,7 @@ import time
 
 from chaos.ledger import Caller
 
+CLEANING_MAX = 2000  # removed files that wait for the cleaner: more datasets are removed only below it
 KINDS = (("pages40-", 0.02), ("x10-", 0.02), ("flaky-", 0.015), ("fail-", 0.01),
          ("fail-preview-", 0.004), ("poison-", 0.0002))
 
@@ -26,7 +27,7 @@ class Load:
         self.elephants = elephants
         self.queue, self.stop, self.pause = queue.Queue(), threading.Event(), threading.Event()
         self.datasets, self.old, self.number = {}, [], 0
-        self.backlog, self.held, self.offered = 0, 0.0, 0
+        self.backlog, self.cleaning, self.held, self.offered = 0, 0, 0.0, 0
         self.counts = {"removed": 0, "cancelled": 0, "retried": 0, "replayed": 0, "reruns": 0,
                        "datasets removed": 0, "unanswered batches": 0}
         self.busy, self.errors, self.threads = 0, [], []
@@ -125,8 +126,9 @@ class Load:
     def _watch(self):
         while not self.stop.is_set():
             try:
-                self.backlog = self.world.fleet.one(
-                    "SELECT count(*) FROM file WHERE state IN (0, 1)")
+                row = self.world.fleet.sql("""SELECT count(*) FILTER (WHERE state < 2) AS work,
+                    count(*) FILTER (WHERE state = 6) AS cleaning FROM file""")[0]
+                self.backlog, self.cleaning = row["work"], row["cleaning"]
             except Exception:  # the database is down as often as not
                 pass
             self.stop.wait(2)
@@ -149,7 +151,7 @@ class Load:
                     self.busy -= 1
 
     def _one_change(self, r, ledger, callers, chief):
-        if self.old and r.random() < 0.5:
+        if self.old and self.cleaning < CLEANING_MAX and r.random() < 0.5:
             name, data = self.old.pop(0)
             self._remove_dataset(callers[name], name, data)
             return
