@@ -57,6 +57,7 @@ static const struct {
     {"docfleet_objects_deleted_total", COUNTER, "Objects deleted by the cleaner, by reason"},
     {"docfleet_http_requests_total", COUNTER, "Requests by route and status"},
     {"docfleet_http_request_duration_seconds", HISTOGRAM, "Time of a request by route"},
+    {"docfleet_audit_failures_total", COUNTER, "Audit rows that could not be written"},
     {"docfleet_series_dropped_total", COUNTER, "Series refused because there are too many"},
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who one is, and one's keys. A key's secret leaves the service once, in the answer that made it;
+ * One's keys. A key's secret leaves the service once, in the answer that made it;
  * that answer is therefore not kept for its Idempotency-Key: a repeated one is refused.
  */
+#include "services/ingest-gateway/audit.h"
 #include "services/ingest-gateway/auth.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
@@ -12,40 +13,26 @@
 #include <stdio.h>
 #include <string.h>
 
-static json_t *scopes_json(unsigned scopes)
-{
-    json_t *list = json_array();
-
-    if (scopes & SCOPE_READ) {
-        json_array_append_new(list, json_string("read"));
-    }
-    if (scopes & SCOPE_WRITE) {
-        json_array_append_new(list, json_string("write"));
-    }
-    if (scopes & SCOPE_ADMIN) {
-        json_array_append_new(list, json_string("admin"));
-    }
-    return list;
-}
-
-int auth_me(struct request *req, struct reply *reply, struct err *err)
-{
-    return reply_take_json(reply, 200,
-                           json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", req->who.user_id, "name",
-                                     req->who.name, "role", req->who.role, "keyId", req->who.key_id,
-                                     "scopes", scopes_json(req->who.scopes)),
-                           err);
-}
-
-static const char list_sql[] = "SELECT key_id, name, array_to_json(scopes), " SQL_TIME(
-    "created_at") ", " SQL_TIME("expires_at") " FROM api_key WHERE user_id = $1::uuid AND "
-                                              "revoked_at IS NULL ORDER BY created_at LIMIT 200";
+/* Everybody's, with userId=, is for admins. */
+static const char list_sql[] =
+    "SELECT key_id, name, array_to_json(scopes), " SQL_TIME("created_at") ", " SQL_TIME(
+        "expires_at") ", " SQL_TIME("last_used_at") ", array_to_json(dataset_ids)"
+                                                    " FROM api_key WHERE user_id = $1::uuid AND "
+                                                    "revoked_at IS NULL ORDER BY created_at LIMIT "
+                                                    "200";
 
 int key_list(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {req->who.user_id};
+    const char *user = uri_arg(&req->uri, "userId");
+    const char *params[] = {user ? user : req->who.user_id};
 
+    if (user && !uuid_text_valid(user)) {
+        return err_set(err, ERR_PERMANENT, "bad_request", "argument userId is no account's id");
+    }
+    if (strcmp(params[0], req->who.user_id) != 0 && !(req->who.scopes & SCOPE_ADMIN)) {
+        return err_set(err, ERR_PERMANENT, "forbidden", "only an admin sees the keys of others");
+    }
     if (db_run(req->gw->db, list_sql, 1, params, &res, err) < 0) {
         return -1;
     }
@@ -53,9 +40,10 @@ int key_list(struct request *req, struct reply *reply, struct err *err)
     for (int i = 0; i < PQntuples(res); i++) {
         json_array_append_new(
             items,
-            json_pack("{s:o, s:o, s:o, s:o, s:o}", "id", sql_json_str(res, i, 0), "name",
+            json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "id", sql_json_str(res, i, 0), "name",
                       sql_json_str(res, i, 1), "scopes", sql_json_doc(res, i, 2), "createdAt",
-                      sql_json_str(res, i, 3), "expiresAt", sql_json_str(res, i, 4)));
+                      sql_json_str(res, i, 3), "expiresAt", sql_json_str(res, i, 4), "lastUsedAt",
+                      sql_json_str(res, i, 5), "datasetIds", sql_json_doc(res, i, 6)));
     }
     return list_reply(reply, items, NULL, err);
 }
@@ -77,7 +65,7 @@ static int read_scopes(struct request *req, const json_t *body, unsigned *ret_sc
     {
         unsigned s = json_is_string(one) ? scope_parse(json_string_value(one)) : 0;
         if (s == 0) {
-            return request_invalid(req, "/scopes", "a scope is read, write or admin", err);
+            return request_invalid(req, "/scopes", "a scope is read, write, operate or admin", err);
         }
         scopes |= s;
     }
@@ -169,7 +157,7 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
     const char *name = NULL;
     int64_t days = 0;
     struct db_num days_text;
-    char list[32];
+    char list[48] = "{";
 
     if (request_json(req, true, &body, err) < 0 || idem_find(req, &idem, err) < 0 ||
         idem_hash_request(req, &idem, err) < 0 || refuse_repeated(&idem, err) < 0 ||
@@ -182,10 +170,11 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
     if (!owner || auth_key_make(&key, err) < 0) {
         return -1;
     }
-    snprintf(list, sizeof(list), "{%s%s%s}", scopes & SCOPE_READ ? "read" : "",
-             scopes & SCOPE_WRITE ? (scopes & SCOPE_READ ? ",write" : "write") : "",
-             scopes & SCOPE_ADMIN ? (scopes & (SCOPE_READ | SCOPE_WRITE) ? ",admin" : "admin")
-                                  : "");
+    scopes_text(scopes, list + 1, sizeof(list) - 2);
+    memcpy(list + strlen(list), "}", 2);
+    audit_target(req, key.id);
+    audit_detail(req, "scopes", scopes_json(scopes));
+    audit_detail(req, "userId", json_string(owner));
     const char *params[] = {key.id, owner, key.sha256, name, list, db_num(&days_text, days)};
     if (insert_key(req, &idem, params, &expires, err) < 0) {
         return strcmp(err->code, "db_unique") == 0 && idem.key ? not_kept(err) : -1;
@@ -210,7 +199,7 @@ int key_revoke(struct request *req, struct reply *reply, struct err *err)
     if (db_run(req->gw->db, revoke_sql, 3, params, &res, err) < 0) {
         return -1;
     }
-    auth_cache_drop(req->gw->auth, req->params[0]);
+    auth_cache_drop_key(req->gw->auth, req->params[0]);
     if (PQntuples(res) == 0) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such key");
     }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What operators may do: make accounts, look at the stages, look at dead letters and send them
- * back. These statements see all accounts; every change leaves a line in `audit`.
+ * back. These statements see all accounts; every change leaves a line in the audit log (routes.c).
  */
-#include "services/ingest-gateway/admin.h"
 #include "libcommon/states.h"
 #include "libcommon/task_dispatch.h"
+#include "services/ingest-gateway/audit.h"
+#include "services/ingest-gateway/auth.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
@@ -14,18 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const char audit_sql[] = "INSERT INTO audit (user_id, actor, action, target, detail)"
-                                " VALUES ($1::uuid, $2, $3, $4, $5::jsonb)";
-
-int admin_audit(struct request *req, const char *action, const char *target, const json_t *detail,
-                struct err *err)
-{
-    CLEANUP(free_cleanup) char *text = detail ? json_dumps(detail, JSON_COMPACT) : strdup("{}");
-    const char *params[] = {req->who.user_id, req->who.name, action, target, text};
-
-    return text ? db_run(req->gw->db, audit_sql, 5, params, NULL, err) : err_nomem(err);
-}
 
 static const char user_sql[] = "INSERT INTO account (user_id, name, role, weight)"
                                " VALUES ($1::uuid, $2, $3, $4::real)";
@@ -47,7 +36,7 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
     if (name[0] == '\0' || strpbrk(name, "\r\n\t")) {
         return request_invalid(req, "/name", "a name of 1 to 100 bytes is needed", err);
     }
-    if (strcmp(role, "user") != 0 && strcmp(role, "operator") != 0 && strcmp(role, "admin") != 0) {
+    if (role_parse(role) == ROLE_NONE) {
         return request_invalid(req, "/role", "a role is user, operator or admin", err);
     }
     if (!(value > 0 && value <= 1000)) {
@@ -61,9 +50,8 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
                    ? err_set(err, ERR_PERMANENT, "name_taken", "there is an account of that name")
                    : -1;
     }
-    if (admin_audit(req, "user.create", id, NULL, err) < 0) {
-        return -1;
-    }
+    audit_target(req, id);
+    audit_detail(req, "role", json_string(role));
     return reply_take_json(
         reply, 201,
         json_pack("{s:s, s:s, s:s, s:f}", "id", id, "name", name, "role", role, "weight", value),
@@ -144,7 +132,6 @@ static int set_paused(struct request *req, bool paused, struct reply *reply, str
         return err_set(err, ERR_PERMANENT, "not_found", "no such stage");
     }
     if (task_pause(req->gw->db, (int)stage, paused, err) < 0 ||
-        admin_audit(req, paused ? "stage.pause" : "stage.resume", req->params[0], NULL, err) < 0 ||
         db_run(req->gw->db, stages_sql, 1, params, &res, err) < 0) {
         return -1;
     }
@@ -247,35 +234,74 @@ int user_list(struct request *req, struct reply *reply, struct err *err)
     return list_reply(reply, items, next, err);
 }
 
-/* {weight}: the dispatcher takes it up within seconds. */
+/* A role, or an account that may no longer do anything: whoever is signed in has to do it again. */
+static const char patch_sql[] =
+    "WITH old AS (SELECT role, disabled_at IS NOT NULL AS disabled FROM account"
+    "   WHERE user_id = $1::uuid FOR UPDATE),"
+    " done AS (UPDATE account SET weight = coalesce($2::real, weight), role = coalesce($3, role),"
+    "   disabled_at = CASE WHEN $4::bool THEN coalesce(disabled_at, now())"
+    "     WHEN NOT $4::bool THEN NULL ELSE disabled_at END"
+    "   FROM old WHERE user_id = $1::uuid"
+    "   RETURNING account.role <> old.role OR (disabled_at IS NOT NULL) <> old.disabled AS other),"
+    " out AS (UPDATE session SET ended_at = now() FROM done WHERE done.other"
+    "   AND session.user_id = $1::uuid AND ended_at IS NULL)"
+    "SELECT other FROM done";
+
+static int read_patch(struct request *req, const json_t *body, char weight[32], const char **params,
+                      struct err *err)
+{
+    const json_t *w = json_object_get(body, "weight");
+    double value = json_is_number(w) ? json_number_value(w) : 0.0;
+    const char *role = NULL;
+    bool disabled = false;
+
+    if (jget_opt_str(body, "role", 10, NULL, &role, err) < 0 ||
+        jget_opt_bool(body, "disabled", false, &disabled, err) < 0) {
+        return -1;
+    }
+    if (w && !(value >= 0.001 && value <= 1000)) {
+        return request_invalid(req, "/weight", "a weight is from 0.001 to 1000", err);
+    }
+    if (role && role_parse(role) == ROLE_NONE) {
+        return request_invalid(req, "/role", "a role is user, operator or admin", err);
+    }
+    bool change = json_is_boolean(json_object_get(body, "disabled"));
+    if (!w && !role && !change) {
+        return request_invalid(req, "", "weight, role or disabled is needed", err);
+    }
+    if (strcmp(req->params[0], req->who.user_id) == 0 && (role || disabled)) {
+        return err_set(err, ERR_PERMANENT, "conflict",
+                       "another admin has to change your own role or account");
+    }
+    snprintf(weight, 32, "%g", value);
+    params[0] = req->params[0];
+    params[1] = w ? weight : NULL;
+    params[2] = role;
+    params[3] = !change ? NULL : disabled ? "true" : "false";
+    return 0;
+}
+
+/* {weight, role, disabled}, each if it is there; the dispatcher takes a weight up within seconds.
+ */
 int user_patch(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
     CLEANUP(db_result_cleanup) PGresult *changed = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *set[4];
     char weight[32];
 
-    if (request_json(req, false, &body, err) < 0) {
-        return -1;
-    }
-    const json_t *w = json_object_get(body, "weight");
-    double value = json_is_number(w) ? json_number_value(w) : 0.0;
-    if (!(value >= 0.001 && value <= 1000)) {
-        return request_invalid(req, "/weight", "a weight is from 0.001 to 1000", err);
-    }
-    snprintf(weight, sizeof(weight), "%g", value);
-    const char *set[] = {req->params[0], weight};
-    if (db_run(req->gw->db,
-               "UPDATE account SET weight = $2::real WHERE user_id = $1::uuid RETURNING 1", 2, set,
-               &changed, err) < 0) {
+    if (request_json(req, false, &body, err) < 0 || read_patch(req, body, weight, set, err) < 0 ||
+        db_run(req->gw->db, patch_sql, 4, set, &changed, err) < 0) {
         return -1;
     }
     if (PQntuples(changed) == 0) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such user");
     }
+    auth_cache_drop_user(req->gw->auth, req->params[0]);
+    audit_detail(req, "changes", json_incref(body));
     const char *one[] = {NULL, "1", req->params[0]};
-    if (admin_audit(req, "user.weight", req->params[0], body, err) < 0 ||
-        db_run(req->gw->db, users_sql, 3, one, &res, err) < 0) {
+    if (db_run(req->gw->db, users_sql, 3, one, &res, err) < 0) {
         return -1;
     }
     CLEANUP(json_cleanup) json_t *items = json_pack("[o]", user_json(res, 0));

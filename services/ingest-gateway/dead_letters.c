@@ -6,7 +6,7 @@
 #include "libcommon/deadletter.h"
 #include "libcommon/reason.h"
 #include "libcommon/states.h"
-#include "services/ingest-gateway/admin.h"
+#include "services/ingest-gateway/audit.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/sql.h"
@@ -354,11 +354,12 @@ static int change_letters(struct request *req, bool replay, struct reply *reply,
     if (!doc) {
         return err_nomem(err);
     }
-    if (c.dry ? add_examples(req, &c, doc, err) < 0
-              : admin_audit(req, replay ? "dead_letter.replay" : "dead_letter.discard", NULL, body,
-                            err) < 0) {
+    if (c.dry && add_examples(req, &c, doc, err) < 0) {
         return -1;
     }
+    req->audit.skip = c.dry;
+    audit_detail(req, "request", json_incref(body));
+    audit_detail(req, "changed", json_integer((json_int_t)count.changed));
     return reply_take_json(reply, 202, STEAL(doc), err);
 }
 

@@ -6,6 +6,7 @@
  */
 #include "services/ingest-gateway/exchange.h"
 
+#include "services/ingest-gateway/audit.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
@@ -78,6 +79,7 @@ void exchange_unref(struct exchange *ex)
     }
     buf_done(&ex->req.body);
     json_decref(ex->req.errors);
+    json_decref(ex->req.audit.detail);
     free(ex->ring);
     pthread_mutex_destroy(&ex->lock);
     pthread_cond_destroy(&ex->cond);
@@ -105,6 +107,9 @@ static void set_reply_error(struct exchange *ex, const struct err *err)
     struct reply reply;
 
     problem_reply(err, ex->req.id, ex->req.errors, &reply);
+    if (ex->req.retry_after_s > 0) {
+        reply_retry_after(&reply, ex->req.retry_after_s);
+    }
     if (reply.status >= 500) {
         gateway_log_error(ex->req.gw, &ex->req, err);
     }
@@ -156,6 +161,7 @@ static void run_handler(void *ctx)
 
     if (rc == 0) {
         rc = ex->req.route->handle(&ex->req, &reply, &err);
+        audit_request(ex->req.gw, &ex->req, rc == 0 ? reply.status : problem_find(&err)->status);
     }
     if (rc == 0) {
         rc = tag_json(ex, &reply, &err);
@@ -319,6 +325,18 @@ static void add_allow(struct exchange *ex, const struct err *err)
     }
 }
 
+static void find_origin(struct exchange *ex)
+{
+    struct request *req = &ex->req;
+    const union MHD_ConnectionInfo *peer =
+        MHD_get_connection_info(ex->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    bool tls = MHD_get_connection_info(ex->conn, MHD_CONNECTION_INFO_GNUTLS_SESSION) != NULL;
+
+    origin_find(&req->gw->proxies, peer ? peer->client_addr : NULL, req->headers[H_FORWARDED_FOR],
+                req->headers[H_FORWARDED_PROTO], tls, req->address, &req->https);
+    req->https = req->https || strncmp(req->gw->public_url, "https://", 8) == 0;
+}
+
 static enum MHD_Result first_call(struct exchange *ex, const char *method)
 {
     struct err err = ERR_INIT;
@@ -327,6 +345,7 @@ static enum MHD_Result first_call(struct exchange *ex, const char *method)
         set_reply_error(ex, &err);
         return exchange_send(ex); /* in the first call: the connection closes behind it */
     }
+    find_origin(ex);
     if (check_request(ex, &err) < 0) {
         set_reply_error(ex, &err);
         add_allow(ex, &err);

@@ -26,6 +26,14 @@ static const char *const header_names[H_COUNT] = {
     [H_LAST_EVENT_ID] = "Last-Event-ID",
     [H_TRACEPARENT] = "traceparent",
     [H_REQUEST_ID] = "X-Request-Id",
+    [H_COOKIE] = "Cookie",
+    [H_CSRF] = "X-CSRF-Token",
+    [H_HOST] = "Host",
+    [H_ORIGIN] = "Origin",
+    [H_SEC_FETCH_SITE] = "Sec-Fetch-Site",
+    [H_USER_AGENT] = "User-Agent",
+    [H_FORWARDED_FOR] = "X-Forwarded-For",
+    [H_FORWARDED_PROTO] = "X-Forwarded-Proto",
 };
 
 struct scan {
@@ -70,7 +78,8 @@ static enum MHD_Result keep(struct scan *scan, size_t i, const char *value)
         *slot = strdup(value);
         return *slot ? MHD_YES : fail(scan, "out of memory");
     }
-    if (i != H_ACCEPT && i != H_ACCEPT_ENCODING && i != H_IF_NONE_MATCH && i != H_IF_MATCH) {
+    if (i != H_ACCEPT && i != H_ACCEPT_ENCODING && i != H_IF_NONE_MATCH && i != H_IF_MATCH &&
+        i != H_COOKIE && i != H_FORWARDED_FOR) {
         return fail(scan, "a header is given twice");
     }
     if (asprintf(&joined, "%s, %s", *slot, value) < 0) {
@@ -98,7 +107,7 @@ static enum MHD_Result take_header(struct scan *scan, const char *key, const cha
         }
         ex->has_body = true;
     } else if (strcasecmp(key, "Host") == 0) {
-        scan->n_hosts++;
+        return ++scan->n_hosts == 1 ? keep(scan, H_HOST, value) : MHD_YES;
     } else if (strcasecmp(key, "Expect") == 0) {
         ex->expects_continue = strcasecmp(value, "100-continue") == 0;
     } else {

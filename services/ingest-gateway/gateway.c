@@ -40,13 +40,13 @@ int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only,
     if (need == SCOPE_NONE) {
         return 0;
     }
-    int rc = auth_check(gw->auth, cached_only ? NULL : gw->db, req->headers[H_AUTHORIZATION],
-                        &req->who, err);
+    int rc = auth_request(gw, req, cached_only, err);
     if (rc != 0) {
         return rc;
     }
     if (!(req->who.scopes & (unsigned)need)) {
-        return err_set(err, ERR_PERMANENT, "forbidden", "this key may not do that");
+        return err_set(err, ERR_PERMANENT, "forbidden", "this needs the scope %s",
+                       scope_name((unsigned)need));
     }
     return 0;
 }

@@ -7,12 +7,14 @@
 
 #include "libcommon/db.h"
 #include "libcommon/store.h"
+#include "services/ingest-gateway/origin.h"
 #include "services/ingest-gateway/request.h"
 
 #include <stdatomic.h>
 
 struct auth_cache;
 struct event_hub;
+struct issuer;
 struct notifier;
 struct pool;
 
@@ -30,6 +32,12 @@ struct gateway {
     struct pool *uploads; /* one job as long as a body comes */
     struct pool *streams; /* one job as long as an answer goes */
     struct auth_cache *auth;
+    struct issuer *issuer; /* NULL: none is trusted */
+    struct origin_rules proxies;
+    const char *public_url; /* without a slash at its end; "" when not told */
+    int64_t session_idle_s;
+    int64_t session_max_s;
+    int64_t password_min;
     struct event_hub *hub;
     struct notifier *notifier;
     const char *console_dir; /* NULL: no console */

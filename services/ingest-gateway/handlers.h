@@ -9,10 +9,30 @@
 #include "services/ingest-gateway/request.h"
 
 /* account.c */
-int auth_me(struct request *req, struct reply *reply, struct err *err);
 int key_create(struct request *req, struct reply *reply, struct err *err);
 int key_list(struct request *req, struct reply *reply, struct err *err);
 int key_revoke(struct request *req, struct reply *reply, struct err *err);
+
+/* login.c */
+int auth_me(struct request *req, struct reply *reply, struct err *err);
+int auth_methods(struct request *req, struct reply *reply, struct err *err);
+int auth_login(struct request *req, struct reply *reply, struct err *err);
+int auth_logout(struct request *req, struct reply *reply, struct err *err);
+int auth_logout_all(struct request *req, struct reply *reply, struct err *err);
+int auth_password(struct request *req, struct reply *reply, struct err *err);
+int session_list(struct request *req, struct reply *reply, struct err *err);
+int session_revoke(struct request *req, struct reply *reply, struct err *err);
+int user_password(struct request *req, struct reply *reply, struct err *err);
+int user_sessions_end(struct request *req, struct reply *reply, struct err *err);
+/* ["read", ...] */
+json_t *scopes_json(unsigned scopes);
+
+/* oidc.c */
+int oidc_start(struct request *req, struct reply *reply, struct err *err);
+int oidc_callback(struct request *req, struct reply *reply, struct err *err);
+
+/* audit.c */
+int audit_list(struct request *req, struct reply *reply, struct err *err);
 
 /* admin.c */
 int user_create(struct request *req, struct reply *reply, struct err *err);

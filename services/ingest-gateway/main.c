@@ -8,6 +8,7 @@
 #include "services/ingest-gateway/auth.h"
 #include "services/ingest-gateway/events.h"
 #include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/issuer.h"
 #include "services/ingest-gateway/options.h"
 #include "services/ingest-gateway/pool.h"
 #include "services/ingest-gateway/server.h"
@@ -86,6 +87,27 @@ static void load_openapi(void)
     }
 }
 
+/* Who may sign in, and how. */
+static int start_accounts(struct err *err)
+{
+    size_t n = strlen(gateway_options.public_url);
+
+    while (n > 0 && gateway_options.public_url[n - 1] == '/') {
+        gateway_options.public_url[--n] = '\0';
+    }
+    if (n > 0 && (n > 200 || (strncmp(gateway_options.public_url, "http://", 7) != 0 &&
+                              strncmp(gateway_options.public_url, "https://", 8) != 0))) {
+        return err_set(err, ERR_FATAL, "config", "PUBLIC_URL is http:// or https:// and a host");
+    }
+    gateway.public_url = gateway_options.public_url;
+    gateway.session_idle_s = gateway_options.session_idle_ms / 1000;
+    gateway.session_max_s = gateway_options.session_max_ms / 1000;
+    gateway.password_min = gateway_options.password_min;
+    return origin_rules_parse(gateway_options.trusted_proxies, &gateway.proxies, err) < 0
+               ? -1
+               : issuer_new(&gateway_options, &gateway.issuer, err);
+}
+
 static int start_parts(struct err *err)
 {
     struct db_config search = {.url = service.core.database_url,
@@ -103,6 +125,9 @@ static int start_parts(struct err *err)
     gateway.db = service.db;
     gateway.store = service.store;
     gateway.notifier = service.notifier;
+    if (start_accounts(err) < 0) {
+        return -1;
+    }
     gateway.file_bytes_max = (uint64_t)gateway_options.max_file_size;
     gateway.console_dir =
         gateway_options.console_dir[0] != '\0' ? gateway_options.console_dir : NULL;
@@ -183,6 +208,7 @@ static void stop_all(void)
     pool_free(gateway.uploads);
     pool_free(gateway.work);
     auth_cache_free(gateway.auth);
+    issuer_free(gateway.issuer);
     db_free(gateway.search_db);
     service_end(&service);
     free((void *)(uintptr_t)gateway.openapi);

@@ -13,6 +13,25 @@ struct gateway_options {
     char *openapi_file;
     int64_t idle_timeout_ms;
     int64_t max_file_size;
+    char *public_url;
+    char *trusted_proxies;
+    int64_t session_idle_ms;
+    int64_t session_max_ms;
+    int64_t password_min;
+    char *oidc_issuer; /* "" : none */
+    char *oidc_name;
+    char *oidc_client_id;
+    char *oidc_client_secret;
+    char *oidc_scopes;
+    char *oidc_algorithms;
+    char *oidc_audience;
+    char *oidc_jwks_url;
+    char *oidc_ca_file;
+    char *oidc_role_claim;
+    char *oidc_admins;
+    char *oidc_operators;
+    bool oidc_provision;
+    int64_t oidc_keys_refresh_ms;
 };
 
 extern struct gateway_options gateway_options;

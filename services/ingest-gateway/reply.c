@@ -44,6 +44,20 @@ int reply_header(struct reply *reply, const char *name, const char *value, struc
     return 0;
 }
 
+void reply_retry_after(struct reply *reply, int64_t seconds)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%lld", (long long)seconds);
+    for (size_t i = 0; i < reply->n_headers; i++) {
+        char *copy = strcmp(reply->headers[i].name, "Retry-After") == 0 ? strdup(text) : NULL;
+        if (copy) {
+            free(reply->headers[i].value);
+            reply->headers[i].value = copy;
+        }
+    }
+}
+
 int reply_take_json(struct reply *reply, unsigned status, json_t *json, struct err *err)
 {
     char *text = json ? json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;

@@ -54,6 +54,8 @@ int reply_tag(const char *body, size_t len, char ret_tag[REPLY_TAG_SIZE],
 /* Adds a header; name is static text, value is copied. */
 int reply_header(struct reply *reply, const char *name, const char *value,
                  struct err *err) WARN_UNUSED;
+/* Replaces Retry-After; without memory the old one stays. */
+void reply_retry_after(struct reply *reply, int64_t seconds);
 /* A JSON body; takes the reference of json, also on failure; NULL counts as out of memory. */
 int reply_take_json(struct reply *reply, unsigned status, json_t *json,
                     struct err *err) WARN_UNUSED;

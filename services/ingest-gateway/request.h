@@ -8,6 +8,7 @@
 #pragma once
 
 #include "libcommon/uuid.h"
+#include "services/ingest-gateway/principal.h"
 #include "services/ingest-gateway/reply.h"
 #include "services/ingest-gateway/uri.h"
 
@@ -16,21 +17,6 @@
 
 struct gateway;
 struct exchange;
-
-enum scope {
-    SCOPE_NONE = 0,
-    SCOPE_READ = 1 << 0,
-    SCOPE_WRITE = 1 << 1,
-    SCOPE_ADMIN = 1 << 2,
-};
-
-struct principal {
-    char user_id[UUID_TEXT];
-    char key_id[40];
-    char name[104];
-    char role[12];
-    unsigned scopes;
-};
 
 enum request_header {
     H_AUTHORIZATION,
@@ -45,7 +31,25 @@ enum request_header {
     H_LAST_EVENT_ID,
     H_TRACEPARENT,
     H_REQUEST_ID,
+    H_COOKIE,
+    H_CSRF,
+    H_HOST,
+    H_ORIGIN,
+    H_SEC_FETCH_SITE,
+    H_USER_AGENT,
+    H_FORWARDED_FOR,
+    H_FORWARDED_PROTO,
     H_COUNT,
+};
+
+/* What the audit log tells of this request beside what every request has; see audit.h. */
+struct audit_note {
+    const char *action;              /* static text; set by a handler instead of the route's */
+    char target[80];                 /* "" : the path's first parameter */
+    char actor[PRINCIPAL_NAME_SIZE]; /* who it says it is, where nobody is signed in */
+    json_t *detail;
+    bool skip;   /* no row */
+    bool denied; /* whatever the status says: a browser that is sent back */
 };
 
 struct route;
@@ -60,6 +64,10 @@ struct request {
     char params[REQUEST_PARAMS_MAX][UUID_TEXT]; /* of the pattern, in order */
     char *headers[H_COUNT];                     /* NULL when absent */
     struct principal who;
+    char address[46]; /* of the client; behind a trusted proxy the one it names */
+    bool https;       /* between the client and us, or the trusted proxy in front */
+    struct audit_note audit;
+    int64_t retry_after_s; /* for the answer to an error; 0: the usual */
     struct buf body;
     json_t *errors; /* validation errors for the problem document; may be NULL */
 };
@@ -78,6 +86,7 @@ struct route {
     enum scope scope;
     enum body_kind body;
     handler_fn handle;
+    const char *audit; /* what the audit log calls it; NULL: it is not kept there */
 };
 
 /* The body as a JSON object; an absent body is an empty object when optional. The reference is the

@@ -494,6 +494,16 @@ def test_description_names_every_route(gateway, alice):
     assert described == table
 
 
+def test_description_names_every_scope(gateway, alice):
+    with open(f"{rig.ROOT}/services/ingest-gateway/routes.c", encoding="utf-8") as f:
+        table = {(m, p): s.lower() for m, p, s in re.findall(r'\{"([A-Z]+)", V1 "([^"]+)", SCOPE_(\w+)', f.read())}
+    paths = alice.json("/openapi.json")["paths"]
+    for (method, path), scope in table.items():
+        op = paths["/api/v1" + path][method.lower()]
+        assert op["x-scope"] == scope, (method, path)
+        assert (op.get("security") == []) == (scope == "none"), (method, path)
+
+
 def check_operation(op, ids, session):
     @hypothesis.settings(max_examples=3, deadline=None, database=None, derandomize=True,
                          suppress_health_check=list(hypothesis.HealthCheck))

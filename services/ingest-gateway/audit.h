@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The audit log: who did what, when, from where, and how it ended.
+ * Invariant: each request of a route that has an audit name, and reached its handler, leaves one
+ * row, whatever the answer; Postgres refuses to change or drop rows, and each holds the digest of
+ * the one before it. A row that cannot be written is logged instead and counted.
+ * Refuses bodies, passwords, keys and contents: ids, names and counts only.
+ */
+#pragma once
+
+#include "services/ingest-gateway/request.h"
+
+struct gateway;
+
+/* Writes the row of a request that was answered with `status`. */
+void audit_request(struct gateway *gw, struct request *req, unsigned status);
+/* What a handler adds: sets one member of the row's detail. value is taken, NULL does nothing. */
+void audit_detail(struct request *req, const char *name, json_t *value);
+/* Names what was acted on, instead of the path's first parameter. */
+void audit_target(struct request *req, const char *target);
+
+int audit_list(struct request *req, struct reply *reply, struct err *err);
