@@ -30,7 +30,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e bench bench-accuracy bench-up bench-fairness mutants chaos format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-accuracy bench-up bench-fairness mutants chaos format \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -191,7 +191,7 @@ restart: ## restart one service: make restart S=text-extractor
 clean-data: ## stop everything and drop all local data (.run)
 	@deploy/local/clean-data
 
-.PHONY: test unit service e2e simulate mutants chaos lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
+.PHONY: test unit service e2e chart k8s-check simulate mutants chaos lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
 	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
@@ -203,6 +203,10 @@ service: ## service tests against real Kafka, Postgres and S3 (K=expression for 
 	@tests/run.py service $(if $(K),-k "$(K)")
 e2e: ## end-to-end tests (K=expression for some)
 	@tests/run.py e2e $(if $(K),-k "$(K)")
+chart: ## the Helm chart: rendered, linted, checked against schemas (K=expression for some)
+	@tests/run.py chart $(if $(K),-k "$(K)")
+k8s-check: ## the chart on a real API server, into docs/kubernetes-check.md; builds it once (half an hour)
+	@tools/k8s/check.sh
 bench: ## measured figures into docs/benchmarks.md
 	@tests/run.py bench
 bench-accuracy: ## of these only precision and recall of the extraction
@@ -221,9 +225,11 @@ chaos: ## the whole fault matrix and the soak, into docs/reliability.md (ONLY=so
 		$(if $(SECONDS),--seconds $(SECONDS))
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
-docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL
+docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL, the chart's pages
 	@tools/gen_docs.sh $(B)/bin >docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	@tools/schema_docs.py >docs/schema.md.new && mv docs/schema.md.new docs/schema.md
+	@tools/chart/schema.py >build/chart.new && mv build/chart.new helm/docfleet/values.schema.json
+	@tools/chart/docs.py >build/chart.new && mv build/chart.new helm/docfleet/README.md
 
 # One entry per C file with clang's own list of flags, for clang-tidy and editors.
 CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk

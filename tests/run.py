@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything `make test` does, step by step with times; ends with `N passed, N failed, N skipped`.
 
-usage: run.py [lint|unit|service|e2e|chaos|bench]... [-k WORDS]   (nothing: all but bench)
+usage: run.py [lint|unit|service|e2e|chaos|chart|bench]... [-k WORDS]   (nothing: all but bench)
 
 Needs nothing but the clone: packages are checked, servers fetched, programs built and a virtual
 environment made (kept in the cache by the hash of requirements.txt). No step hides another: all
@@ -252,21 +252,22 @@ def pytest(interpreter, folders, words):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", nargs="*", help="lint unit service e2e chaos bench")
+    parser.add_argument("what", nargs="*", help="lint unit service e2e chaos chart bench")
     parser.add_argument("-k", default="", help="only tests that hold these words")
     args = parser.parse_args()
-    what = args.what or ["lint", "unit", "service", "e2e", "chaos"]
-    unknown = set(what) - {"lint", "unit", "service", "e2e", "chaos", "bench"}
+    what = args.what or ["lint", "unit", "service", "e2e", "chaos", "chart"]
+    unknown = set(what) - {"lint", "unit", "service", "e2e", "chaos", "chart", "bench"}
     if unknown:
         parser.error("unknown: " + " ".join(sorted(unknown)))
 
     began = time.monotonic()
     packages()
-    folders = [w for w in what if w in ("service", "e2e", "chaos", "bench")]
+    folders = [w for w in what if w in ("service", "e2e", "chaos", "chart", "bench")]
+    fleet = [f for f in folders if f != "chart"]  # the chart is checked without programs and servers
     goals = []
     background = concurrent.futures.ThreadPoolExecutor(1)
-    prepared = background.submit(prepare) if folders else None
-    if folders:
+    prepared = background.submit(prepare if fleet else python) if folders else None
+    if fleet:
         goals.append(("release", ["all", "test-programs"]))
         goals.append(("faults", ["FAULTS=1", "all", "test-programs"]))
     if "unit" in what or "service" in what:

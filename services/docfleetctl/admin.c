@@ -14,6 +14,9 @@
 #include "services/docfleetctl/ctl.h"
 #include "services/docfleetctl/migrations.h"
 
+#define WAIT_S 600 /* of `migrate --wait`; whoever started it starts it again */
+#define WAIT_STEP_MS 1000
+
 int ctl_open_db(struct ctl *ctl, struct err *err)
 {
     return db_open(&(struct db_config){.url = service_direct_url(&ctl->service),
@@ -82,6 +85,53 @@ static int migrate_schema(struct ctl *ctl, struct err *err)
     return r;
 }
 
+/* How many of the migrations that this program knows nobody has applied yet. */
+static int missing_migrations(struct ctl *ctl, int *ret_missing, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *applied = NULL;
+
+    if (db_acquire(ctl->service.db, &conn, err) < 0 ||
+        db_query(conn, "SELECT version FROM docfleet.migration", 0, NULL, &applied, err) < 0) {
+        return -1;
+    }
+    *ret_missing = 0;
+    for (size_t i = 0; i < migration_count; i++) {
+        *ret_missing += is_applied(applied, migrations[i].version) ? 0 : 1;
+    }
+    return 0;
+}
+
+/* For a program that must not start on an older schema: changes nothing itself, reads one table
+ * only. A server that is away and a schema that is not there yet are the same to it. */
+static int wait_for_schema(struct ctl *ctl, uint64_t seconds, struct err *err)
+{
+    uint64_t until = clock_mono_ms() + seconds * 1000;
+    char said[ERR_MSG_MAX] = "";
+
+    if (ctl_open_db(ctl, err) < 0) {
+        return -1;
+    }
+    for (;;) {
+        struct err why = ERR_INIT;
+        int missing = 0;
+
+        if (missing_migrations(ctl, &missing, &why) == 0 && missing == 0) {
+            return 0;
+        }
+        if (missing > 0) {
+            err_set(&why, ERR_TRANSIENT, "schema", "the schema lacks %d migrations", missing);
+        }
+        if (strcmp(said, why.msg) != 0) {
+            snprintf(said, sizeof(said), "%s", why.msg);
+            fprintf(stderr, "waiting: %s\n", said);
+        }
+        if (clock_mono_ms() >= until || service_wait(&ctl->service, WAIT_STEP_MS)) {
+            return err_set(err, ERR_TRANSIENT, "schema", "%s", said);
+        }
+    }
+}
+
 /* The number is kept: the dispatcher makes topics again that a broker has lost. */
 static int migrate_topics(struct ctl *ctl, int partitions, struct err *err)
 {
@@ -96,12 +146,24 @@ static int migrate_topics(struct ctl *ctl, int partitions, struct err *err)
 
 int ctl_migrate(struct ctl *ctl, struct err *err)
 {
-    bool topics = ctl_flag(ctl, "--topics");
+    const char *usage = "migrate [--topics [--partitions N]] | migrate --wait [--for SECONDS]";
+    bool topics = ctl_flag(ctl, "--topics"), wait = ctl_flag(ctl, "--wait");
+    const char *wait_for = ctl_option(ctl, "--for");
+    long seconds = wait_for ? strtol(wait_for, NULL, 10) : WAIT_S;
     const char *partitions = ctl_option(ctl, "--partitions");
     int n = partitions ? (int)strtol(partitions, NULL, 10) : 6;
 
-    if (ctl_expect(ctl, 0, 0, "migrate [--topics [--partitions N]]", err) < 0) {
+    if (ctl_expect(ctl, 0, 0, usage, err) < 0) {
         return -1;
+    }
+    if (wait_for && (!wait || seconds < 1 || seconds > 86400)) {
+        return err_set(err, ERR_PERMANENT, "usage", "--for takes 1 to 86400, with --wait");
+    }
+    if (wait && (topics || partitions)) {
+        return err_set(err, ERR_PERMANENT, "usage", "--wait changes nothing: no other option");
+    }
+    if (wait) {
+        return wait_for_schema(ctl, (uint64_t)seconds, err);
     }
     if (n < 1 || n > TOPICS_PARTITIONS_MAX) {
         return err_set(err, ERR_PERMANENT, "usage", "--partitions takes 1 to 200");

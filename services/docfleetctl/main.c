@@ -41,10 +41,12 @@ static const struct {
     {{"migrate", NULL},
      ctl_migrate,
      true,
-     "[--topics [--partitions N]]",
+     "[--topics [--partitions N]] | --wait [--for SECONDS]",
      "bring the schema (and the topics) up to date",
      "  --topics        also make Kafka's topics and give every group its first offsets\n"
-     "  --partitions N  of the work topics; 6 unless said otherwise\n"},
+     "  --partitions N  of the work topics; 6 unless said otherwise\n"
+     "  --wait          change nothing, end when another has done it; after 10 minutes with 1\n"
+     "  --for SECONDS   how long to wait\n"},
     {{"bucket", "create"}, ctl_bucket_create, true, "", "make the bucket", NULL},
     {{"user", "create"},
      ctl_user_create,

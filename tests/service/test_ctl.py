@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """docfleetctl as a user has it: a folder up, its state, its text and record, what failed."""
 import json
+import os
 import re
+import subprocess
 
 
 def test_folder_to_records(fleet, client, tmp_path):
@@ -49,3 +51,24 @@ def test_folder_to_records(fleet, client, tmp_path):
                                       "text", env=admin)
     refused = fleet.ctl("dead-letters", "list", env={"DOCFLEET_ADMIN_KEY": client.key}, check=False)
     assert refused.returncode == 1 and "not an operator's" in refused.stderr
+
+
+def test_waits_for_the_schema(new_fleet):
+    """`migrate --wait` holds a pod back until another has applied what this version knows, and no
+    longer; what a newer version added does not hold it."""
+    fleet = new_fleet()
+    assert fleet.ctl("migrate", "--wait") == ""
+    fleet.sql("INSERT INTO migration (version, name) VALUES (9999, 'of a later version')")
+    assert fleet.ctl("migrate", "--wait", "--for", "1") == ""
+    last = fleet.one("DELETE FROM migration WHERE version = (SELECT max(version) FROM migration"
+                     " WHERE version < 9999) RETURNING version")
+    run = fleet.ctl("migrate", "--wait", "--for", "1", check=False)
+    assert run.returncode == 1 and "lacks 1 migrations" in run.stderr
+    waiting = subprocess.Popen([fleet.bin("docfleetctl"), "migrate", "--wait"], stderr=subprocess.PIPE,
+                               text=True, env={**os.environ, **fleet.settings()})
+    assert "lacks 1" in waiting.stderr.readline()
+    assert waiting.poll() is None
+    fleet.sql("INSERT INTO migration (version, name) VALUES (%s, 'again')", last)
+    assert waiting.wait(30) == 0
+    for wrong in (["--wait", "--topics"], ["--for", "3"], ["--wait", "--for", "soon"]):
+        assert fleet.ctl("migrate", *wrong, check=False).returncode == 2
