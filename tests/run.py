@@ -254,7 +254,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", nargs="*", help="lint unit service e2e chaos chart bench")
     parser.add_argument("-k", default="", help="only tests that hold these words")
+    parser.add_argument("--python", action="store_true", help="only print the tests' interpreter")
     args = parser.parse_args()
+    if args.python:
+        interpreter = python()
+        print(interpreter or "")
+        return 0 if interpreter else 1
     what = args.what or ["lint", "unit", "service", "e2e", "chaos", "chart"]
     unknown = set(what) - {"lint", "unit", "service", "e2e", "chaos", "chart", "bench"}
     if unknown:

@@ -5,11 +5,12 @@ Sleepworkers, so that the frame alone is looked at. What the tests count: attemp
 refunds (claims that came to no work) is what began; over the units done that is the amplification.
 """
 import signal
+import subprocess
 import time
 
 import pytest
 
-from lib import rig
+from lib import invariants, rig
 
 SLOW = {"DOCFLEET_SLEEP_MIN": "2s", "DOCFLEET_SLEEP_MAX": "2s"}
 QUICK = {"DOCFLEET_SLEEP_MIN": "20ms", "DOCFLEET_SLEEP_MAX": "60ms"}
@@ -173,3 +174,52 @@ def test_everything_ends_while_kafka_is_gone(sleepers, servers):
         servers.processes.pop("kafka", None)
         servers.start_kafka()
         servers.wait_ready()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["long enough", "too short"])
+def test_a_pod_is_taken_away_in_the_middle(new_fleet, fixture_path, kept):
+    """Scale-in as Kubernetes does it, with real workers and their jailed children: TERM in the middle of
+    units, the grace, KILL for what is left. With a grace that is long enough the units end where they
+    run; with one that is too short they go back before KILL comes. Either way nothing is lost, nothing
+    is done twice, and no lease has to run out."""
+    drain, grace = (120, 130) if kept else (1, 60)
+    fleet = new_fleet(env={"DOCFLEET_DRAIN_GRACE": f"{drain}s", "DOCFLEET_SLOTS": "2"})
+    pods = ["ocr-fallback", "ocr-fallback#2"]
+    fleet.start("ingest-gateway", "dispatcher", "text-extractor", "ai-extractor", "preview-worker",
+                "thumbnail-worker", "cleaner", *pods)
+    client = fleet.client()
+    ids = [f["id"] for f in client.upload(
+        client.dataset(), [(f"{i}.pdf", open(fixture_path("scan-12.pdf"), "rb").read())
+                           for i in range(2)])["files"]]
+
+    def running(pod):
+        return fleet.sql("SELECT file_id, unit, lease_token FROM task WHERE stage = 2 AND state = 2 AND unit > 0"
+                         " AND lease_owner LIKE %s", f"%%:{fleet.process(pod).pid}:%%")
+
+    def busy():
+        return next((p for p in pods if running(p)), None)
+    gone = rig.wait_until(busy, 120, interval=0.02, what="a worker in the middle of a unit")
+    in_work = running(gone)
+    process = fleet.process(gone)
+    process.send(signal.SIGTERM)
+    try:
+        process.popen.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill9()
+    assert process.popen.returncode == 0, "it had to be killed"
+    assert not running(gone), "a unit is left with the pod that has gone"
+    fleet.processes.pop(gone)
+    rig.wait_until(lambda: fleet.one("SELECT count(*) FROM file WHERE file_id = ANY(%s) AND state = 2",
+                                     ids) == len(ids), 240, what="all files done")
+    rows = fleet.sql("SELECT file_id, unit, attempts, failures, refunds FROM task WHERE state = 4 AND stage = 2")
+    assert len(rows) == 3 * len(ids)  # the plan and two ranges of each file
+    assert all(r["attempts"] - r["refunds"] == 1 and r["failures"] == 0 for r in rows), rows
+    given_back = {(r["file_id"], r["unit"]) for r in rows if r["refunds"]}
+    assert kept or given_back, "the test came too late: nothing was given back"
+    assert not kept or not given_back
+    assert not [k for k, n in fleet.metrics("dispatcher").items() if n and k.startswith("docfleet_lease_takeovers")]
+    for file_id in ids:
+        pages = fleet.sql("SELECT page FROM file_page WHERE file_id = %s AND engine = 'tesseract' ORDER BY page", file_id)
+        assert [r["page"] for r in pages] == list(range(1, 13))
+    invariants.check_rows(fleet, ids)
+    invariants.check_objects(fleet)
