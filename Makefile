@@ -225,11 +225,12 @@ chaos: ## the whole fault matrix and the soak, into docs/reliability.md (ONLY=so
 		$(if $(SECONDS),--seconds $(SECONDS))
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
-docs: binaries ## regenerate docs/configuration.md from the option tables, docs/schema.md from the SQL, the chart's pages
+docs: binaries ## regenerate pages from what they tell of: option tables, SQL, the chart, commands
 	@tools/gen_docs.sh $(B)/bin >docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	@tools/schema_docs.py >docs/schema.md.new && mv docs/schema.md.new docs/schema.md
 	@tools/chart/schema.py >build/chart.new && mv build/chart.new helm/docfleet/values.schema.json
 	@tools/chart/docs.py >build/chart.new && mv build/chart.new helm/docfleet/README.md
+	@tools/ctl_docs.py $(B)/bin >build/ctl.md && cp build/ctl.md services/docfleetctl/README.md
 
 # One entry per C file with clang's own list of flags, for clang-tidy and editors.
 CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk

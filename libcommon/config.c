@@ -79,6 +79,7 @@ static const char *const known_names[] = {
     "PARTITIONING",
     "PASSWORD_MIN",
     "PREVIEW_MAX_PAGES",
+    "PROFILE",
     "PROBE_ADDRESS",
     "PROBE_PORT",
     "PUBLIC_URL",
@@ -113,6 +114,7 @@ static const char *const known_names[] = {
     "TEXTRACT_SECRET_KEY",
     "TRUSTED_PROXIES",
     "URL",
+    "URL_CA_FILE",
     "ZYGOTE_DIR",
 };
 

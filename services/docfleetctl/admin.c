@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators do with the servers themselves: schema, topics, bucket, users, keys, pauses.
+ * What operators do with the servers themselves: schema, topics, bucket, first users and keys.
  */
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "libcommon/sha256.h"
-#include "libcommon/states.h"
 #include "libcommon/task_dispatch.h"
 #include "libcommon/topics.h"
 #include "libcommon/uuid.h"
@@ -146,38 +145,27 @@ static int migrate_topics(struct ctl *ctl, int partitions, struct err *err)
 
 int ctl_migrate(struct ctl *ctl, struct err *err)
 {
-    const char *usage = "migrate [--topics [--partitions N]] | migrate --wait [--for SECONDS]";
-    bool topics = ctl_flag(ctl, "--topics"), wait = ctl_flag(ctl, "--wait");
-    const char *wait_for = ctl_option(ctl, "--for");
-    long seconds = wait_for ? strtol(wait_for, NULL, 10) : WAIT_S;
-    const char *partitions = ctl_option(ctl, "--partitions");
-    int n = partitions ? (int)strtol(partitions, NULL, 10) : 6;
+    bool topics = ctl_flag(ctl, "--topics");
+    int64_t n = 0, seconds = 0;
 
-    if (ctl_expect(ctl, 0, 0, usage, err) < 0) {
+    if (ctl_number(ctl, "--for", 1, 86400, WAIT_S, &seconds, err) < 0 ||
+        ctl_number(ctl, "--partitions", 1, TOPICS_PARTITIONS_MAX, 6, &n, err) < 0) {
         return -1;
     }
-    if (wait_for && (!wait || seconds < 1 || seconds > 86400)) {
+    if (ctl_flag(ctl, "--wait")) {
+        return topics || ctl_option(ctl, "--partitions")
+                   ? err_set(err, ERR_PERMANENT, "usage", "--wait changes nothing: no other option")
+                   : wait_for_schema(ctl, (uint64_t)seconds, err);
+    }
+    if (ctl_option(ctl, "--for")) {
         return err_set(err, ERR_PERMANENT, "usage", "--for takes 1 to 86400, with --wait");
     }
-    if (wait && (topics || partitions)) {
-        return err_set(err, ERR_PERMANENT, "usage", "--wait changes nothing: no other option");
-    }
-    if (wait) {
-        return wait_for_schema(ctl, (uint64_t)seconds, err);
-    }
-    if (n < 1 || n > TOPICS_PARTITIONS_MAX) {
-        return err_set(err, ERR_PERMANENT, "usage", "--partitions takes 1 to 200");
-    }
-    if (migrate_schema(ctl, err) < 0) {
-        return -1;
-    }
-    return topics ? migrate_topics(ctl, n, err) : 0;
+    return migrate_schema(ctl, err) < 0 ? -1 : topics ? migrate_topics(ctl, (int)n, err) : 0;
 }
 
 int ctl_bucket_create(struct ctl *ctl, struct err *err)
 {
-    if (ctl_expect(ctl, 0, 0, "bucket create", err) < 0 ||
-        service_connect(&ctl->service, 1, 5000, err) < 0) {
+    if (service_connect(&ctl->service, 1, 5000, err) < 0) {
         return -1;
     }
     return store_bucket_create(ctl->service.store, err);
@@ -225,8 +213,7 @@ int ctl_user_create(struct ctl *ctl, struct err *err)
     bool admin = ctl_flag(ctl, "--admin");
     char user_id[UUID_TEXT], key[128];
 
-    if (ctl_expect(ctl, 1, 1, "user create NAME [--admin]", err) < 0 || ctl_open_db(ctl, err) < 0 ||
-        db_acquire(ctl->service.db, &conn, err) < 0) {
+    if (ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
         return -1;
     }
     uuid_v7(user_id);
@@ -264,8 +251,7 @@ int ctl_key_create(struct ctl *ctl, struct err *err)
     const char *scopes = ctl_option(ctl, "--scopes");
     char key[128];
 
-    if (ctl_expect(ctl, 1, 1, "key create USER [--scopes read,write]", err) < 0 ||
-        ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
+    if (ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
         return -1;
     }
     if (scopes && !scopes_ok(scopes)) {
@@ -284,29 +270,4 @@ int ctl_key_create(struct ctl *ctl, struct err *err)
     }
     printf("%s\n", key);
     return 0;
-}
-
-/* Stages ----------------------------------------------------------------------------------------*/
-
-static int set_paused(struct ctl *ctl, bool paused, struct err *err)
-{
-    if (ctl_expect(ctl, 1, 1, paused ? "stages pause STAGE" : "stages resume STAGE", err) < 0 ||
-        ctl_open_db(ctl, err) < 0) {
-        return -1;
-    }
-    enum stage_id stage = stage_parse(ctl->argv[0]);
-    if (stage == STAGE_NONE) {
-        return err_set(err, ERR_PERMANENT, "usage", "there is no stage %s", ctl->argv[0]);
-    }
-    return task_pause(ctl->service.db, (int)stage, paused, err);
-}
-
-int ctl_stages_pause(struct ctl *ctl, struct err *err)
-{
-    return set_paused(ctl, true, err);
-}
-
-int ctl_stages_resume(struct ctl *ctl, struct err *err)
-{
-    return set_paused(ctl, false, err);
 }

@@ -6,18 +6,21 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define ANSWER_MAX (64U * 1024 * 1024)
 #define COLUMNS_FILE_MAX (1024U * 1024)
 #define WAIT_MAX_MS 60000
+#define DOWNLOAD_TIMEOUT_MS (12U * 3600 * 1000)
+#define STALL_SECONDS 180U
 
 int api_open(const struct ctl *ctl, bool admin, struct api *ret_api, struct err *err)
 {
     CLEANUP(buf_done) struct buf base;
     CLEANUP(buf_done) struct buf auth;
-    struct http_client_config config = {.user_agent = "docfleetctl"};
+    struct http_client_config config = {
+        .user_agent = "docfleetctl",
+        .ca_file = *ctl->options.url_ca_file ? ctl->options.url_ca_file : NULL};
     struct api api = {.admin = admin, .tries_max = API_TRIES_SHORT};
     const char *key = ctl->options.api_key;
     size_t len = strlen(ctl->options.url);
@@ -28,8 +31,9 @@ int api_open(const struct ctl *ctl, bool admin, struct api *ret_api, struct err 
         key = ctl->options.admin_key;
     }
     if (!*key) {
-        return err_set(err, ERR_PERMANENT, "no_key", "no key: set DOCFLEET_%s",
-                       admin ? "ADMIN_KEY" : "API_KEY");
+        return err_set(err, ERR_PERMANENT, "no_key",
+                       "no key: set DOCFLEET_%s, or name a file with DOCFLEET_%s_FILE",
+                       admin ? "ADMIN_KEY" : "API_KEY", admin ? "ADMIN_KEY" : "API_KEY");
     }
     if (strncmp(ctl->options.url, "http://", 7) != 0 &&
         strncmp(ctl->options.url, "https://", 8) != 0) {
@@ -122,9 +126,7 @@ bool api_wait_retry(int tries, int tries_max, const struct http_response *resp,
         ms = asked;
     }
     ms = ms > WAIT_MAX_MS ? WAIT_MAX_MS : ms;
-    struct timespec ts = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000L};
-    nanosleep(&ts, NULL);
-    return true;
+    return ctl_sleep(ms);
 }
 
 /* Calls -----------------------------------------------------------------------------------------*/
@@ -144,6 +146,9 @@ static int call_until(const struct api *api, const struct http_request *request,
         bool again = !(request->sink_to_fd && rc < 0 && strcmp(err->code, "http_connect") != 0);
         if (again && api_wait_retry(tries, api->tries_max, rc == 0 ? &resp : NULL, err)) {
             continue;
+        }
+        if (rc < 0 && atomic_load(&ctl_stop)) {
+            return err_set(err, ERR_TRANSIENT, "aborted", "interrupted");
         }
         return rc == 0 ? api_problem(api, &resp, err)
                        : err_wrap(err, "no answer from %s", api_clean(api->base));
@@ -172,20 +177,20 @@ int api_call(const struct api *api, const char *method, const char *path, const 
                                    .n_headers = text ? 4 : 2,
                                    .body = text,
                                    .body_len = text ? strlen(text) : 0,
-                                   .max_response = ANSWER_MAX};
+                                   .max_response = ANSWER_MAX,
+                                   .abort = &ctl_stop};
     if (call_until(api, &request, &resp, err) < 0) {
         return -1;
+    }
+    if (resp.status == 204) {
+        *ret_doc = json_null();
+        return 0;
     }
     if (jget_load(resp.body.data ? resp.body.data : "", resp.body.len, ANSWER_MAX, ret_doc, err) <
         0) {
         return err_wrap(err, "the gateway's answer cannot be read");
     }
     return 0;
-}
-
-int api_print(const struct api *api, const char *path, struct err *err)
-{
-    return api_print_to(api, path, STDOUT_FILENO, err);
 }
 
 int api_print_to(const struct api *api, const char *path, int fd, struct err *err)
@@ -204,8 +209,47 @@ int api_print_to(const struct api *api, const char *path, int fd, struct err *er
                                    .sink_to_fd = true,
                                    .sink_fd = fd,
                                    .max_response = INT64_MAX,
-                                   .timeout_ms = 3600000};
+                                   .timeout_ms = DOWNLOAD_TIMEOUT_MS,
+                                   .low_speed_bytes = 1,
+                                   .low_speed_seconds = STALL_SECONDS,
+                                   .abort = &ctl_stop};
     return call_until(api, &request, &resp, err);
+}
+
+int api_each(const struct api *api, const char *path, api_item_fn fn, void *ctx, struct err *err)
+{
+    CLEANUP(json_cleanup) json_t *page = NULL;
+    const char *cursor = NULL;
+
+    do {
+        CLEANUP(buf_done) struct buf url;
+        size_t i;
+        json_t *item;
+        buf_init(&url, 32768);
+        if (buf_printf(&url, err, cursor ? "%s&cursor=%s" : "%s", path, cursor) < 0) {
+            return -1;
+        }
+        json_decref(page);
+        page = NULL;
+        if (api_call(api, "GET", url.data, NULL, &page, err) < 0) {
+            return -1;
+        }
+        json_array_foreach(json_object_get(page, "items"), i, item)
+        {
+            if (fn(ctx, item, err) < 0) {
+                return -1;
+            }
+        }
+        cursor = json_string_value(json_object_get(page, "nextCursor"));
+    } while (cursor);
+    return 0;
+}
+
+int api_print_json(const json_t *doc, struct err *err)
+{
+    return json_dumpf(doc, stdout, JSON_COMPACT | JSON_ENCODE_ANY) < 0 || putchar('\n') == EOF
+               ? err_set(err, ERR_UNKNOWN, "io", "the output could not be written")
+               : 0;
 }
 
 int api_path(struct buf *buf, const char *prefix, const char *id, const char *rest, struct err *err)
@@ -284,8 +328,7 @@ int ctl_dataset_create(struct ctl *ctl, struct err *err)
     CLEANUP(json_cleanup) json_t *body = NULL;
     CLEANUP(json_cleanup) json_t *made = NULL;
 
-    if (ctl_expect(ctl, 2, 2, "dataset create NAME COLUMNS.json", err) < 0 ||
-        read_json_file(ctl->argv[1], &file, err) < 0 || api_open(ctl, false, &api, err) < 0) {
+    if (read_json_file(ctl->argv[1], &file, err) < 0 || api_open(ctl, false, &api, err) < 0) {
         return -1;
     }
     /* Either the list of columns, or an object that holds it. */
@@ -306,53 +349,47 @@ int ctl_dataset_create(struct ctl *ctl, struct err *err)
     return 0;
 }
 
+static int print_dataset(void *ctx, const json_t *item, struct err *err)
+{
+    const bool *json = ctx;
+
+    (void)err;
+    if (*json) {
+        return api_print_json(item, err);
+    }
+    printf("%s  %3zu columns  %s\n", api_text(item, "id"),
+           json_array_size(json_object_get(item, "columns")), api_text(item, "name"));
+    return 0;
+}
+
 int ctl_dataset_list(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
-    char path[1024] = "/datasets?limit=200";
+    bool json = ctl_flag(ctl, "--json");
 
-    if (ctl_expect(ctl, 0, 0, "dataset list", err) < 0 || api_open(ctl, false, &api, err) < 0) {
-        return -1;
-    }
-    for (;;) {
-        CLEANUP(json_cleanup) json_t *page = NULL;
-        size_t i;
-        json_t *item;
-        if (api_call(&api, "GET", path, NULL, &page, err) < 0) {
-            return -1;
-        }
-        json_array_foreach(json_object_get(page, "items"), i, item)
-        {
-            printf("%s  %3zu columns  %s\n", api_text(item, "id"),
-                   json_array_size(json_object_get(item, "columns")), api_text(item, "name"));
-        }
-        const char *next = json_string_value(json_object_get(page, "nextCursor"));
-        if (!next) {
-            return 0;
-        }
-        snprintf(path, sizeof(path), "/datasets?limit=200&cursor=%s", next);
-    }
+    return api_open(ctl, false, &api, err) < 0
+               ? -1
+               : api_each(&api, "/datasets?limit=200", print_dataset, &json, err);
 }
 
 /* Results ---------------------------------------------------------------------------------------*/
 
-static int print_result(struct ctl *ctl, const char *usage, const char *rest, struct err *err)
+static int print_result(struct ctl *ctl, const char *rest, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(buf_done) struct buf path;
 
     buf_init(&path, 256);
-    if (ctl_expect(ctl, 1, 1, usage, err) < 0 ||
-        api_path(&path, "/files/", ctl->argv[0], rest, err) < 0 ||
+    if (api_path(&path, "/files/", ctl->argv[0], rest, err) < 0 ||
         api_open(ctl, false, &api, err) < 0) {
         return -1;
     }
-    return api_print(&api, path.data, err);
+    return api_print_to(&api, path.data, STDOUT_FILENO, err);
 }
 
 int ctl_record(struct ctl *ctl, struct err *err)
 {
-    if (print_result(ctl, "record FILE_ID", "/record", err) < 0) {
+    if (print_result(ctl, "/record", err) < 0) {
         return -1;
     }
     return write(STDOUT_FILENO, "\n", 1) == 1 ? 0 : err_set(err, ERR_UNKNOWN, "io", "no output");
@@ -360,5 +397,5 @@ int ctl_record(struct ctl *ctl, struct err *err)
 
 int ctl_text(struct ctl *ctl, struct err *err)
 {
-    return print_result(ctl, "text FILE_ID", "/text", err);
+    return print_result(ctl, "/text", err);
 }

@@ -3,7 +3,7 @@
  * The API as the commands see it: one call, one JSON answer or one plain-language error.
  * Invariant: whatever makes something carries an Idempotency-Key, so that a repeat after a lost
  * answer never makes it twice.
- * Refuses to hold file contents: uploads and texts stream (client_upload.c, api_print).
+ * Refuses to hold file contents: uploads and texts stream (upload_*.c, api_print_to).
  */
 #pragma once
 
@@ -32,9 +32,26 @@ void api_close(struct api *api);
  * *ret_doc (the caller's). */
 int api_call(const struct api *api, const char *method, const char *path, const json_t *body,
              json_t **ret_doc, struct err *err) WARN_UNUSED;
-/* Copies a 2xx body to stdout as it comes. */
-int api_print(const struct api *api, const char *path, struct err *err) WARN_UNUSED;
+/* Copies a 2xx body to fd as it comes. */
 int api_print_to(const struct api *api, const char *path, int fd, struct err *err) WARN_UNUSED;
+/* fn for every item of all pages of a list; path has a query ("/datasets?limit=200"). */
+typedef int (*api_item_fn)(void *ctx, const json_t *item, struct err *err);
+int api_each(const struct api *api, const char *path, api_item_fn fn, void *ctx,
+             struct err *err) WARN_UNUSED;
+/* A line of JSON on stdout. */
+int api_print_json(const json_t *doc, struct err *err) WARN_UNUSED;
+
+/* A file that is there whole or not at all: written under another name beside it. path NULL:
+ * stdout, as it comes. */
+struct out_file {
+    char *path, *temp; /* NULL: stdout */
+    int fd;
+};
+#define OUT_FILE_INIT ((struct out_file){.fd = -1})
+int out_open(const char *path, struct out_file *ret_out, struct err *err) WARN_UNUSED;
+int out_commit(struct out_file *out, struct err *err) WARN_UNUSED;
+/* Removes what was not committed. Works as CLEANUP on an initialised struct. */
+void out_done(struct out_file *out);
 
 /* An answer that is no success (problem+json or anything else) as an error. Returns -1. */
 int api_problem(const struct api *api, const struct http_response *resp, struct err *err);

@@ -3,11 +3,8 @@
  * docfleetctl batch and receipt: stop or repeat an upload's work, keep its receipt, and check a
  * receipt that was kept, which needs no service.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "libcommon/receipt.h"
 #include "libcommon/sha256.h"
@@ -15,8 +12,7 @@
 
 #define RECEIPT_MAX ((size_t)256 << 20)
 
-static int change(struct ctl *ctl, const char *usage, const char *verb, const char *done,
-                  struct err *err)
+static int change(struct ctl *ctl, const char *verb, const char *done, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(buf_done) struct buf path;
@@ -24,8 +20,7 @@ static int change(struct ctl *ctl, const char *usage, const char *verb, const ch
     bool more = true;
 
     buf_init(&path, 256);
-    if (ctl_expect(ctl, 1, 1, usage, err) < 0 ||
-        api_path(&path, "/batches/", ctl->argv[0], verb, err) < 0 ||
+    if (api_path(&path, "/batches/", ctl->argv[0], verb, err) < 0 ||
         api_open(ctl, false, &api, err) < 0) {
         return -1;
     }
@@ -43,40 +38,29 @@ static int change(struct ctl *ctl, const char *usage, const char *verb, const ch
 
 int ctl_batch_cancel(struct ctl *ctl, struct err *err)
 {
-    return change(ctl, "batch cancel BATCH_ID", "/cancel", "cancelled", err);
+    return change(ctl, "/cancel", "cancelled", err);
 }
 
 int ctl_batch_retry(struct ctl *ctl, struct err *err)
 {
-    return change(ctl, "batch retry BATCH_ID", "/retry", "retried", err);
+    return change(ctl, "/retry", "retried", err);
 }
 
 int ctl_receipt(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(buf_done) struct buf path;
-    const char *out = ctl_option(ctl, "--out");
+    CLEANUP(out_done) struct out_file out = OUT_FILE_INIT;
     bool csv = ctl_flag(ctl, "--csv");
-    int fd = STDOUT_FILENO;
 
     buf_init(&path, 256);
-    if (ctl_expect(ctl, 1, 1, "receipt BATCH_ID [--csv] [--out FILE]", err) < 0 ||
-        api_path(&path, "/batches/", ctl->argv[0],
+    if (api_path(&path, "/batches/", ctl->argv[0],
                  csv ? "/receipt?format=csv" : "/receipt?format=json", err) < 0 ||
-        api_open(ctl, false, &api, err) < 0) {
+        api_open(ctl, false, &api, err) < 0 || out_open(ctl_option(ctl, "--out"), &out, err) < 0 ||
+        api_print_to(&api, path.data, out.fd, err) < 0) {
         return -1;
     }
-    if (out) {
-        fd = open(out, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-        if (fd < 0) {
-            return err_from_errno(err, errno, "%s", api_clean(out));
-        }
-    }
-    int rc = api_print_to(&api, path.data, fd, err);
-    if (out && close(fd) < 0 && rc == 0) {
-        rc = err_from_errno(err, errno, "%s", api_clean(out));
-    }
-    return rc;
+    return out_commit(&out, err);
 }
 
 static int read_file(const char *path, struct buf *buf, struct err *err)
@@ -167,8 +151,7 @@ int ctl_receipt_check(struct ctl *ctl, struct err *err)
     CLEANUP(buf_done) struct buf text;
 
     buf_init(&text, RECEIPT_MAX);
-    if (ctl_expect(ctl, 1, 1, "receipt-check FILE", err) < 0 ||
-        read_file(ctl->argv[0], &text, err) < 0) {
+    if (read_file(ctl->argv[0], &text, err) < 0) {
         return -1;
     }
     const char *s = text.data;

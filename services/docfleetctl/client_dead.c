@@ -44,7 +44,7 @@ static void time_of(const char *text, char *out, size_t size)
     strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static json_t *take_filter(struct ctl *ctl)
+static json_t *take_filter(const struct ctl *ctl)
 {
     json_t *filter = json_object();
 
@@ -62,11 +62,10 @@ static json_t *take_filter(struct ctl *ctl)
     return filter;
 }
 
-static int list_path(const json_t *filter, const char *state, const char *cursor, struct buf *path,
+static int list_path(const char *base, const json_t *filter, const char *state, struct buf *path,
                      struct err *err)
 {
-    buf_reset(path);
-    if (buf_puts(path, LETTERS "?limit=200", err) < 0) {
+    if (buf_printf(path, err, "%s?limit=200", base) < 0) {
         return -1;
     }
     for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
@@ -76,10 +75,7 @@ static int list_path(const json_t *filter, const char *state, const char *cursor
             return -1;
         }
     }
-    if (state && (buf_puts(path, "&state=", err) < 0 || http_encode(path, state, false, err) < 0)) {
-        return -1;
-    }
-    return cursor ? buf_printf(path, err, "&cursor=%s", cursor) : 0;
+    return state ? buf_printf(path, err, "&state=%s", state) : 0;
 }
 
 static void print_letter(const json_t *letter)
@@ -91,48 +87,61 @@ static void print_letter(const json_t *letter)
            api_text(letter, "fileId"), api_text(letter, "lastError"));
 }
 
-static void print_json_line(const json_t *doc)
+static int print_one(void *ctx, const json_t *letter, struct err *err)
 {
-    json_dumpf(doc, stdout, JSON_COMPACT);
-    putchar('\n');
+    const bool *json = ctx;
+
+    if (*json) {
+        return api_print_json(letter, err);
+    }
+    print_letter(letter);
+    return 0;
 }
 
 int ctl_dead_list(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(json_cleanup) json_t *filter = take_filter(ctl);
-    CLEANUP(json_cleanup) json_t *page = NULL;
     CLEANUP(buf_done) struct buf path;
     bool json = ctl_flag(ctl, "--json");
-    const char *state = ctl_option(ctl, "--state");
-    const char *cursor = NULL;
 
     buf_init(&path, 16384);
-    if (ctl_expect(ctl, 0, 0, "dead-letters list [filter] [--state S] [--json]", err) < 0 ||
-        api_open(ctl, true, &api, err) < 0) {
+    return list_path(LETTERS, filter, ctl_option(ctl, "--state"), &path, err) < 0 ||
+                   api_open(ctl, true, &api, err) < 0
+               ? -1
+               : api_each(&api, path.data, print_one, &json, err);
+}
+
+static void print_groups(const json_t *groups)
+{
+    size_t i;
+    json_t *item;
+
+    json_array_foreach(groups, i, item)
+    {
+        printf("%8lld  %-9s  %s (%s): %s\n", (long long)api_int(item, "letters"),
+               api_text(item, "stage"), api_text(item, "reason"), api_text(item, "class"),
+               api_text(item, "explanation"));
+    }
+}
+
+int ctl_dead_groups(struct ctl *ctl, struct err *err)
+{
+    CLEANUP(api_close) struct api api = {0};
+    CLEANUP(json_cleanup) json_t *filter = take_filter(ctl);
+    CLEANUP(json_cleanup) json_t *doc = NULL;
+    CLEANUP(buf_done) struct buf path;
+
+    buf_init(&path, 16384);
+    if (list_path(LETTERS "/groups", filter, ctl_option(ctl, "--state"), &path, err) < 0 ||
+        api_open(ctl, true, &api, err) < 0 ||
+        api_call(&api, "GET", path.data, NULL, &doc, err) < 0) {
         return -1;
     }
-    do {
-        size_t i;
-        json_t *letter;
-        if (list_path(filter, state, cursor, &path, err) < 0) {
-            return -1;
-        }
-        json_decref(page);
-        page = NULL;
-        if (api_call(&api, "GET", path.data, NULL, &page, err) < 0) {
-            return -1;
-        }
-        json_array_foreach(json_object_get(page, "items"), i, letter)
-        {
-            if (json) {
-                print_json_line(letter);
-            } else {
-                print_letter(letter);
-            }
-        }
-        cursor = json_string_value(json_object_get(page, "nextCursor"));
-    } while (cursor);
+    if (ctl_flag(ctl, "--json")) {
+        return api_print_json(doc, err);
+    }
+    print_groups(json_object_get(doc, "items"));
     return 0;
 }
 
@@ -196,17 +205,15 @@ int ctl_dead_show(struct ctl *ctl, struct err *err)
     bool json = ctl_flag(ctl, "--json");
 
     buf_init(&path, 256);
-    if (ctl_expect(ctl, 1, 1, "dead-letters show ID [--json]", err) < 0 ||
-        api_path(&path, LETTERS "/", ctl->argv[0], "", err) < 0 ||
+    if (api_path(&path, LETTERS "/", ctl->argv[0], "", err) < 0 ||
         api_open(ctl, true, &api, err) < 0 ||
         api_call(&api, "GET", path.data, NULL, &letter, err) < 0) {
         return -1;
     }
     if (json) {
-        print_json_line(letter);
-    } else {
-        show_letter(letter);
+        return api_print_json(letter, err);
     }
+    show_letter(letter);
     return 0;
 }
 
@@ -218,12 +225,7 @@ static void print_dry(const json_t *answer)
 
     printf("%lld dead letters match, %lld could be replayed\n",
            (long long)api_int(answer, "matched"), (long long)api_int(answer, "replayable"));
-    json_array_foreach(json_object_get(answer, "groups"), i, item)
-    {
-        printf("%8lld  %-9s  %s (%s): %s\n", (long long)api_int(item, "letters"),
-               api_text(item, "stage"), api_text(item, "reason"), api_text(item, "class"),
-               api_text(item, "explanation"));
-    }
+    print_groups(json_object_get(answer, "groups"));
     if (json_array_size(json_object_get(answer, "examples")) > 0) {
         printf("for example\n");
     }
@@ -260,19 +262,6 @@ static int change_all(const struct api *api, const char *path, const char *done,
     return *ret_sum ? 0 : err_nomem(err);
 }
 
-static int take_limit(struct ctl *ctl, long long *ret_limit, struct err *err)
-{
-    const char *text = ctl_option(ctl, "--limit");
-    char *end = NULL;
-    long long n = text ? strtoll(text, &end, 10) : INT64_MAX;
-
-    if (text && (*end != '\0' || n < 1)) {
-        return err_set(err, ERR_PERMANENT, "usage", "--limit takes a number from 1");
-    }
-    *ret_limit = n;
-    return 0;
-}
-
 static int change(struct ctl *ctl, const char *verb, const char *done, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
@@ -281,12 +270,10 @@ static int change(struct ctl *ctl, const char *verb, const char *done, struct er
     CLEANUP(json_cleanup) json_t *answer = NULL;
     bool dry = ctl_flag(ctl, "--dry-run"), all = ctl_flag(ctl, "--all"),
          json = ctl_flag(ctl, "--json");
-    long long limit = 0;
-    char path[64], usage[160];
+    int64_t limit = 0;
+    char path[64];
 
-    snprintf(usage, sizeof(usage),
-             "dead-letters %s [filter | --all] [--limit N] [--dry-run] [--json]", verb);
-    if (take_limit(ctl, &limit, err) < 0 || ctl_expect(ctl, 0, 0, usage, err) < 0 ||
+    if (ctl_number(ctl, "--limit", 1, INT64_MAX, INT64_MAX, &limit, err) < 0 ||
         api_open(ctl, true, &api, err) < 0) {
         return -1;
     }
@@ -304,8 +291,9 @@ static int change(struct ctl *ctl, const char *verb, const char *done, struct er
         return -1;
     }
     if (json) {
-        print_json_line(answer);
-    } else if (dry) {
+        return api_print_json(answer, err);
+    }
+    if (dry) {
         print_dry(answer);
     } else {
         printf("%lld dead letters matched, %lld %s\n", (long long)api_int(answer, "matched"),

@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * docfleetctl stages list, users list, users weight: what an operator looks at first, over the API.
+ * docfleetctl stages and users: what an operator looks at first, over the API.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libcommon/states.h"
+#include "libcommon/task_dispatch.h"
 #include "services/docfleetctl/client.h"
-
-static int print_json(const json_t *doc)
-{
-    json_dumpf(doc, stdout, JSON_COMPACT);
-    putchar('\n');
-    return 0;
-}
 
 /* A member as a number, "-" when it is not known; from a ring of 8 buffers. */
 static const char *number(const json_t *obj, const char *name)
@@ -41,13 +36,12 @@ int ctl_stages_list(struct ctl *ctl, struct err *err)
     size_t i;
     json_t *s;
 
-    if (ctl_expect(ctl, 0, 0, "stages list [--json]", err) < 0 ||
-        api_open(ctl, true, &api, err) < 0 ||
+    if (api_open(ctl, true, &api, err) < 0 ||
         api_call(&api, "GET", "/admin/stages", NULL, &doc, err) < 0) {
         return -1;
     }
     if (json) {
-        return print_json(json_object_get(doc, "items"));
+        return api_print_json(json_object_get(doc, "items"), err);
     }
     printf("%-10s %8s %8s %6s %7s %8s %8s %8s %6s %5s\n", "stage", "depth", "waiting", "out",
            "users", "oldest s", "per s", "workers", "slots", "dead");
@@ -66,43 +60,63 @@ int ctl_stages_list(struct ctl *ctl, struct err *err)
     return 0;
 }
 
+/* Over the API, or straight to Postgres where there is no key but the servers' settings. */
+static int set_paused(struct ctl *ctl, bool paused, struct err *err)
+{
+    CLEANUP(api_close) struct api api = {0};
+    CLEANUP(json_cleanup) json_t *stage = NULL;
+    const char *name = ctl->argv[0];
+    enum stage_id id = stage_parse(name);
+    char path[96];
+
+    if (id == STAGE_NONE) {
+        return err_set(err, ERR_PERMANENT, "usage", "there is no stage %.40s", api_clean(name));
+    }
+    if (!*ctl->options.admin_key && *ctl->service.core.database_url) {
+        return ctl_open_db(ctl, err) < 0 ? -1 : task_pause(ctl->service.db, (int)id, paused, err);
+    }
+    CLEANUP(json_cleanup) json_t *body = json_object();
+    snprintf(path, sizeof(path), "/admin/stages/%s/%s", name, paused ? "pause" : "resume");
+    if (api_open(ctl, true, &api, err) < 0 || api_call(&api, "POST", path, body, &stage, err) < 0) {
+        return -1;
+    }
+    printf("%s is %s\n", name, paused ? "paused" : "sent again");
+    return 0;
+}
+
+int ctl_stages_pause(struct ctl *ctl, struct err *err)
+{
+    return set_paused(ctl, true, err);
+}
+
+int ctl_stages_resume(struct ctl *ctl, struct err *err)
+{
+    return set_paused(ctl, false, err);
+}
+
+static int print_user(void *ctx, const json_t *u, struct err *err)
+{
+    const json_t *usage = json_object_get(u, "usage");
+    const bool *json = ctx;
+
+    if (*json) {
+        return api_print_json(u, err);
+    }
+    printf("%s  %-8s  weight %s  %s files, %s in work, %s bytes, %s dead letters  %s%s\n",
+           api_text(u, "id"), api_text(u, "role"), number(u, "weight"), number(usage, "files"),
+           number(usage, "inWork"), number(usage, "bytes"), number(usage, "deadLetters"),
+           api_text(u, "name"), json_is_true(json_object_get(u, "disabled")) ? " (disabled)" : "");
+    return 0;
+}
+
 int ctl_users_list(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     bool json = ctl_flag(ctl, "--json");
-    char path[1024] = "/admin/users?limit=200";
 
-    if (ctl_expect(ctl, 0, 0, "users list [--json]", err) < 0 ||
-        api_open(ctl, true, &api, err) < 0) {
-        return -1;
-    }
-    for (;;) {
-        CLEANUP(json_cleanup) json_t *page = NULL;
-        size_t i;
-        json_t *u;
-        if (api_call(&api, "GET", path, NULL, &page, err) < 0) {
-            return -1;
-        }
-        json_array_foreach(json_object_get(page, "items"), i, u)
-        {
-            const json_t *usage = json_object_get(u, "usage");
-            if (json) {
-                print_json(u);
-            } else {
-                printf(
-                    "%s  %-8s  weight %s  %s files, %s in work, %s bytes, %s dead letters  %s%s\n",
-                    api_text(u, "id"), api_text(u, "role"), number(u, "weight"),
-                    number(usage, "files"), number(usage, "inWork"), number(usage, "bytes"),
-                    number(usage, "deadLetters"), api_text(u, "name"),
-                    json_is_true(json_object_get(u, "disabled")) ? " (disabled)" : "");
-            }
-        }
-        const char *next = json_string_value(json_object_get(page, "nextCursor"));
-        if (!next) {
-            return 0;
-        }
-        snprintf(path, sizeof(path), "/admin/users?limit=200&cursor=%s", next);
-    }
+    return api_open(ctl, true, &api, err) < 0
+               ? -1
+               : api_each(&api, "/admin/users?limit=200", print_user, &json, err);
 }
 
 int ctl_users_weight(struct ctl *ctl, struct err *err)
@@ -114,8 +128,7 @@ int ctl_users_weight(struct ctl *ctl, struct err *err)
     char *end = NULL;
 
     buf_init(&path, 256);
-    if (ctl_expect(ctl, 2, 2, "users weight USER_ID WEIGHT", err) < 0 ||
-        api_path(&path, "/admin/users/", ctl->argv[0], "", err) < 0) {
+    if (api_path(&path, "/admin/users/", ctl->argv[0], "", err) < 0) {
         return -1;
     }
     double weight = strtod(ctl->argv[1], &end);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * docfleetctl status: how far the files of a dataset (or of all) are, once or until nothing is in
- * work. A terminal is redrawn; anywhere else a line is written when something changed.
+ * docfleetctl status: how far the files of an upload, of a dataset or of all are, once or until
+ * nothing is in work. A terminal is redrawn; anywhere else a line is written when something
+ * changed.
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libcommon/states.h"
@@ -13,11 +13,17 @@
 
 #define DATASETS_MAX 1000U
 #define FAILED_SHOWN_MAX 1000U
-#define WATCH_MS 1000L
+#define WATCH_MS 1000
 
 struct view {
     json_t *datasets; /* [{id, name, summary}] */
     int64_t live;     /* files uploading or processing */
+    int64_t failed;
+};
+
+/* What is asked for; both NULL: all of the user's datasets. */
+struct subject {
+    const char *dataset, *batch;
 };
 
 static void view_done(struct view *view)
@@ -39,7 +45,29 @@ static int add_summary(const struct api *api, struct view *view, const char *id,
     }
     const json_t *states = json_object_get(json_object_get(summary, "files"), "byState");
     view->live += api_int(states, "uploading") + api_int(states, "processing");
+    view->failed += api_int(states, "failed");
     json_t *item = json_pack("{s:s, s:s, s:O}", "id", id, "name", name, "summary", summary);
+    return json_array_append_new(view->datasets, item) < 0 ? err_nomem(err) : 0;
+}
+
+/* A batch, in the form of a dataset's summary. */
+static int add_batch(const struct api *api, struct view *view, const char *id, struct err *err)
+{
+    CLEANUP(buf_done) struct buf path;
+    CLEANUP(json_cleanup) json_t *batch = NULL;
+
+    buf_init(&path, 256);
+    if (api_path(&path, "/batches/", id, "/summary", err) < 0 ||
+        api_call(api, "GET", path.data, NULL, &batch, err) < 0) {
+        return -1;
+    }
+    json_t *states = json_object_get(batch, "byState");
+    view->live += api_int(states, "uploading") + api_int(states, "processing");
+    view->failed += api_int(states, "failed");
+    json_t *item =
+        json_pack("{s:s, s:s, s:s, s:{s:{s:I, s:O}, s:O}}", "id", api_text(batch, "datasetId"),
+                  "batchId", id, "name", "batch", "summary", "files", "total",
+                  (json_int_t)api_int(batch, "total"), "byState", states, "batch", batch);
     return json_array_append_new(view->datasets, item) < 0 ? err_nomem(err) : 0;
 }
 
@@ -59,12 +87,17 @@ static int add_page(const struct api *api, struct view *view, const json_t *page
     return 0;
 }
 
-/* dataset NULL: all of the user's. */
-static int look(const struct api *api, const char *dataset, struct view *ret_view, struct err *err)
+static int look(const struct api *api, const struct subject *subject, struct view *ret_view,
+                struct err *err)
 {
+    const char *dataset = subject->dataset;
+    bool all = !dataset && !subject->batch;
     CLEANUP(view_done) struct view view = {.datasets = json_array()};
     char path[1024] = "/datasets?limit=200";
 
+    if (subject->batch && add_batch(api, &view, subject->batch, err) < 0) {
+        return -1;
+    }
     if (dataset) {
         CLEANUP(buf_done) struct buf one;
         CLEANUP(json_cleanup) json_t *doc = NULL;
@@ -75,7 +108,7 @@ static int look(const struct api *api, const char *dataset, struct view *ret_vie
             return -1;
         }
     }
-    while (!dataset) {
+    while (all) {
         CLEANUP(json_cleanup) json_t *page = NULL;
         if (api_call(api, "GET", path, NULL, &page, err) < 0 ||
             add_page(api, &view, page, err) < 0) {
@@ -123,7 +156,9 @@ static int put_dataset(struct buf *out, const json_t *item, struct err *err)
     const json_t *summary = json_object_get(item, "summary");
     const json_t *files = json_object_get(summary, "files");
 
-    if (buf_printf(out, err, "%s  %s: %lld files,", api_text(item, "id"), api_text(item, "name"),
+    const char *id = json_object_get(item, "batchId") ? "batchId" : "id";
+
+    if (buf_printf(out, err, "%s  %s: %lld files,", api_text(item, id), api_text(item, "name"),
                    (long long)api_int(files, "total")) < 0 ||
         put_counts(out, json_object_get(files, "byState"), states, ARRAY_LEN(states), err) < 0 ||
         buf_puts(out, "\n", err) < 0) {
@@ -163,13 +198,17 @@ static int draw(const struct view *view, struct buf *out, struct err *err)
     return i == 0 ? buf_puts(out, "no datasets\n", err) : 0;
 }
 
-/* Without --dataset: a list. */
-static int draw_json(const struct view *view, const char *dataset, struct buf *out, struct err *err)
+/* Of all datasets: a list. */
+static int draw_json(const struct view *view, const struct subject *subject, struct buf *out,
+                     struct err *err)
 {
     const json_t *doc = view->datasets;
 
-    if (dataset) {
+    if (subject->dataset || subject->batch) {
         doc = json_object_get(json_array_get(doc, 0), "summary");
+    }
+    if (subject->batch) {
+        doc = json_object_get(doc, "batch");
     }
     CLEANUP(free_cleanup) char *text = json_dumps(doc, JSON_COMPACT | JSON_SORT_KEYS);
     buf_reset(out);
@@ -205,11 +244,14 @@ static void print_failed(const json_t *file)
     }
 }
 
-static int list_failed(const struct api *api, const char *dataset, size_t *shown, struct err *err)
+static int list_failed(const struct api *api, const json_t *of, size_t *shown, struct err *err)
 {
-    char path[2048];
+    char path[2048], base[256];
+    const char *batch = json_string_value(json_object_get(of, "batchId"));
 
-    snprintf(path, sizeof(path), "/datasets/%s/files?state=failed&limit=200", dataset);
+    snprintf(base, sizeof(base), "/datasets/%s/files?state=failed&limit=200%s%s",
+             api_text(of, "id"), batch ? "&batchId=" : "", batch ? batch : "");
+    snprintf(path, sizeof(path), "%s", base);
     for (;;) {
         CLEANUP(json_cleanup) json_t *page = NULL;
         size_t i;
@@ -226,8 +268,7 @@ static int list_failed(const struct api *api, const char *dataset, size_t *shown
         if (!next || *shown >= FAILED_SHOWN_MAX) {
             return 0;
         }
-        snprintf(path, sizeof(path), "/datasets/%s/files?state=failed&limit=200&cursor=%s", dataset,
-                 next);
+        snprintf(path, sizeof(path), "%s&cursor=%s", base, next);
     }
 }
 
@@ -241,8 +282,7 @@ static int list_all_failed(const struct api *api, const struct view *view, struc
         const json_t *files = json_object_get(json_object_get(item, "summary"), "files");
         int64_t failed = api_int(json_object_get(files, "byState"), "failed");
         size_t before = shown;
-        if (failed > 0 && shown < FAILED_SHOWN_MAX &&
-            list_failed(api, api_text(item, "id"), &shown, err) < 0) {
+        if (failed > 0 && shown < FAILED_SHOWN_MAX && list_failed(api, item, &shown, err) < 0) {
             return -1;
         }
         if ((size_t)failed > shown - before) {
@@ -255,36 +295,46 @@ static int list_all_failed(const struct api *api, const struct view *view, struc
 
 /* The command -----------------------------------------------------------------------------------*/
 
-static int watch(const struct api *api, const char *dataset, bool json, bool again,
+static int redraw(const char *text, const char *last, bool terminal, struct err *err)
+{
+    if (last && terminal) {
+        printf("\033[%zuF\033[J", count_lines(last));
+    }
+    fputs(text, stdout);
+    return fflush(stdout) == 0 ? 0
+                               : err_set(err, ERR_UNKNOWN, "io", "the output cannot be written");
+}
+
+static int watch(const struct api *api, const struct ctl *ctl, const struct subject *subject,
                  struct view *ret_view, struct err *err)
 {
     CLEANUP(buf_done) struct buf out;
     CLEANUP(free_cleanup) char *last = NULL;
+    bool json = ctl_flag(ctl, "--json");
     bool terminal = isatty(STDOUT_FILENO) == 1 && !json;
-    struct timespec pause = {.tv_sec = WATCH_MS / 1000, .tv_nsec = (WATCH_MS % 1000) * 1000000L};
 
     buf_init(&out, 16U * 1024 * 1024);
     for (;;) {
         CLEANUP(view_done) struct view view = {0};
-        if (look(api, dataset, &view, err) < 0 ||
-            (json ? draw_json(&view, dataset, &out, err) : draw(&view, &out, err)) < 0) {
+        if (look(api, subject, &view, err) < 0 ||
+            (json ? draw_json(&view, subject, &out, err) : draw(&view, &out, err)) < 0) {
             return -1;
         }
         if (!last || strcmp(last, out.data) != 0) {
-            if (last && terminal) {
-                printf("\033[%zuF\033[J", count_lines(last));
+            if (redraw(out.data, last, terminal, err) < 0) {
+                return -1;
             }
-            fputs(out.data, stdout);
-            fflush(stdout);
             free(last);
             last = strdup(out.data);
         }
-        if (!again || view.live == 0) {
+        if (!ctl_flag(ctl, "--watch") || view.live == 0) {
             *ret_view = view;
             view.datasets = NULL;
             return 0;
         }
-        nanosleep(&pause, NULL);
+        if (!ctl_sleep(WATCH_MS)) {
+            return err_set(err, ERR_TRANSIENT, "aborted", "interrupted; the work goes on");
+        }
     }
 }
 
@@ -292,12 +342,19 @@ int ctl_status(struct ctl *ctl, struct err *err)
 {
     CLEANUP(api_close) struct api api = {0};
     CLEANUP(view_done) struct view view = {0};
-    const char *dataset = ctl_option(ctl, "--dataset");
-    bool again = ctl_flag(ctl, "--watch"), json = ctl_flag(ctl, "--json");
+    struct subject subject = {ctl_option(ctl, "--dataset"), ctl_option(ctl, "--batch")};
 
-    if (ctl_expect(ctl, 0, 0, "status [--dataset ID] [--watch] [--json]", err) < 0 ||
-        api_open(ctl, false, &api, err) < 0 || watch(&api, dataset, json, again, &view, err) < 0) {
+    if (subject.dataset && subject.batch) {
+        return err_set(err, ERR_PERMANENT, "usage", "either --dataset or --batch");
+    }
+    if (api_open(ctl, false, &api, err) < 0) {
         return -1;
     }
-    return json ? 0 : list_all_failed(&api, &view, err);
+    api.tries_max = ctl_flag(ctl, "--watch") ? API_TRIES_LONG : API_TRIES_SHORT;
+    if (watch(&api, ctl, &subject, &view, err) < 0 ||
+        (!ctl_flag(ctl, "--json") && list_all_failed(&api, &view, err) < 0)) {
+        return -1;
+    }
+    ctl->exit = ctl_flag(ctl, "--watch") && view.failed > 0 ? CTL_PARTLY : CTL_OK;
+    return 0;
 }

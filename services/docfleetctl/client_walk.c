@@ -16,12 +16,19 @@ void walk_done(struct walk *walk)
 {
     for (size_t i = 0; i < walk->n; i++) {
         free(walk->files[i].path);
+        free(walk->files[i].key);
+    }
+    for (size_t i = 0; i < walk->n_roots; i++) {
+        free(walk->roots[i]);
     }
     free(walk->files);
+    free(walk->roots);
     *walk = (struct walk){0};
 }
 
-static int add_file(struct walk *walk, const char *path, uint64_t size, struct err *err)
+/* path begins with the `root_len` bytes that were named; the last root is what they really are. */
+static int add_file(struct walk *walk, const char *path, size_t root_len, const struct stat *st,
+                    struct err *err)
 {
     if (walk->n >= WALK_FILES_MAX) {
         return err_set(err, ERR_PERMANENT, "too_many_files", "more than %u files in one upload",
@@ -36,13 +43,24 @@ static int add_file(struct walk *walk, const char *path, uint64_t size, struct e
         walk->files = files;
         walk->cap = cap;
     }
-    char *copy = strdup(path);
+    CLEANUP(free_cleanup) char *copy = strdup(path);
+    CLEANUP(buf_done) struct buf key;
+    buf_init(&key, 65536);
     if (!copy) {
         return err_nomem(err);
     }
+    if (buf_printf(&key, err, "%s%s", walk->roots[walk->n_roots - 1], path + root_len) < 0) {
+        return -1;
+    }
     const char *slash = strrchr(copy, '/');
-    walk->files[walk->n++] =
-        (struct walk_file){.path = copy, .name = slash ? slash + 1 : copy, .size = size};
+    walk->bytes += (uint64_t)st->st_size;
+    walk->files[walk->n++] = (struct walk_file){
+        .path = copy,
+        .key = buf_steal(&key),
+        .name = slash ? slash + 1 : copy,
+        .size = (uint64_t)st->st_size,
+        .mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec};
+    copy = NULL;
     return 0;
 }
 
@@ -53,9 +71,10 @@ static int unreadable(struct walk *walk, const char *path, const char *why)
     return 0;
 }
 
-static int visit(struct walk *walk, const char *path, int depth, struct err *err);
+static int visit(struct walk *walk, const char *path, size_t root_len, int depth, struct err *err);
 
-static int visit_folder(struct walk *walk, const char *path, int depth, struct err *err)
+static int visit_folder(struct walk *walk, const char *path, size_t root_len, int depth,
+                        struct err *err)
 {
     struct dirent **list = NULL;
     int rc = 0;
@@ -76,7 +95,7 @@ static int visit_folder(struct walk *walk, const char *path, int depth, struct e
             const char *slash = path[strlen(path) - 1] == '/' ? "" : "/";
             buf_init(&child, 65536);
             rc = buf_printf(&child, err, "%s%s%s", path, slash, name);
-            rc = rc == 0 ? visit(walk, child.data, depth + 1, err) : rc;
+            rc = rc == 0 ? visit(walk, child.data, root_len, depth + 1, err) : rc;
         }
         free(list[i]);
     }
@@ -84,7 +103,7 @@ static int visit_folder(struct walk *walk, const char *path, int depth, struct e
     return rc;
 }
 
-static int visit(struct walk *walk, const char *path, int depth, struct err *err)
+static int visit(struct walk *walk, const char *path, size_t root_len, int depth, struct err *err)
 {
     struct stat st;
 
@@ -92,10 +111,10 @@ static int visit(struct walk *walk, const char *path, int depth, struct err *err
         return unreadable(walk, path, strerror(errno)); /* NOLINT(concurrency-mt-unsafe) */
     }
     if (S_ISREG(st.st_mode)) {
-        return add_file(walk, path, (uint64_t)st.st_size, err);
+        return add_file(walk, path, root_len, &st, err);
     }
     if (S_ISDIR(st.st_mode)) {
-        return visit_folder(walk, path, depth, err);
+        return visit_folder(walk, path, root_len, depth, err);
     }
     if (depth == 0) {
         return unreadable(walk, path,
@@ -107,7 +126,35 @@ static int visit(struct walk *walk, const char *path, int depth, struct err *err
     return 0;
 }
 
+/* realpath, but of a path that is no link itself. */
+static char *real_path(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && !S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+}
+
 int walk_add(struct walk *walk, const char *path, struct err *err)
 {
-    return *path ? visit(walk, path, 0, err) : unreadable(walk, path, "an empty path");
+    CLEANUP(free_cleanup) char *copy = strdup(path);
+    size_t len = strlen(path);
+
+    if (len == 0) {
+        return unreadable(walk, path, "an empty path");
+    }
+    while (copy && len > 1 && copy[len - 1] == '/') {
+        copy[--len] = '\0';
+    }
+    char **roots = realloc(walk->roots, (walk->n_roots + 1) * sizeof(*roots));
+    if (!copy || !roots) {
+        return err_nomem(err);
+    }
+    walk->roots = roots;
+    char *real = real_path(copy);
+    walk->roots[walk->n_roots] = real ? real : strdup(copy);
+    if (!walk->roots[walk->n_roots]) {
+        return err_nomem(err);
+    }
+    walk->n_roots++;
+    return visit(walk, copy, len, 0, err);
 }

@@ -36,8 +36,7 @@ int ctl_ledger(struct ctl *ctl, struct err *err)
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     bool json = ctl_flag(ctl, "--json");
 
-    if (ctl_expect(ctl, 0, 0, "ledger [--json]", err) < 0 || ctl_open_db(ctl, err) < 0 ||
-        db_run(ctl->service.db, all_sql, 0, NULL, &res, err) < 0 ||
+    if (ctl_open_db(ctl, err) < 0 || db_run(ctl->service.db, all_sql, 0, NULL, &res, err) < 0 ||
         (json && print_json(res, err) < 0)) {
         return -1;
     }

@@ -2,304 +2,243 @@
 /*
  * docfleetctl: finds the command, reads the settings, runs it.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "libcommon/buf.h"
 #include "libcommon/log.h"
 #include "services/docfleetctl/ctl.h"
 
 #define OPT(field) offsetof(struct ctl_options, field)
 
-static const struct option_def options[] = {
+const struct option_def ctl_option_defs[] = {
     {"URL", OPTION_STRING, OPT(url), "http://127.0.0.1:8080", 0, 0, NULL, "address of the gateway"},
+    {"URL_CA_FILE", OPTION_STRING, OPT(url_ca_file), "", 0, 0, NULL,
+     "certificates (PEM) that the gateway's must come from; empty: the system's"},
+    {"PROFILE", OPTION_STRING, OPT(profile), "", 0, 0, NULL,
+     "section of ~/.config/docfleet/config to take settings from; empty: default"},
     {"API_KEY", OPTION_SECRET, OPT(api_key), "", 0, 0, NULL, "key for the user's commands"},
     {"ADMIN_KEY", OPTION_SECRET, OPT(admin_key), "", 0, 0, NULL,
      "key for the operator's commands over the API"},
 };
+const size_t ctl_option_count = ARRAY_LEN(ctl_option_defs);
 
-#define FILTER_HELP                                                                                \
-    "  --stage S       text, ocr, ai, preview, thumbnail or clean\n"                               \
-    "  --reason R      the error's code, such as corrupt or crash_loop\n"                          \
-    "  --class C       transient, permanent, unknown or fatal\n"                                   \
-    "  --version V     of the program that gave up\n"                                              \
-    "  --user ID  --dataset ID  --file ID  --id ID\n"                                              \
-    "  --since T  --until T   a time (2026-11-22T15:00:00Z), or an age: 90m, 24h, 7d\n"
-#define CHANGE_HELP                                                                                \
-    FILTER_HELP "  --all           every open letter; needed where no filter is given\n"           \
-                "  --limit N       at most so many letters\n"                                      \
-                "  --dry-run       only count, by stage and reason, with some examples\n"          \
-                "  --json          the answer as JSON\n"
+/* Signals ---------------------------------------------------------------------------------------*/
 
-static const struct {
-    const char *words[2];
-    int (*run)(struct ctl *ctl, struct err *err);
-    bool servers; /* needs DATABASE_URL and the S3 keys */
-    const char *args;
-    const char *help;
-    const char *more; /* for --help of the command, or NULL */
-} commands[] = {
-    {{"migrate", NULL},
-     ctl_migrate,
-     true,
-     "[--topics [--partitions N]] | --wait [--for SECONDS]",
-     "bring the schema (and the topics) up to date",
-     "  --topics        also make Kafka's topics and give every group its first offsets\n"
-     "  --partitions N  of the work topics; 6 unless said otherwise\n"
-     "  --wait          change nothing, end when another has done it; after 10 minutes with 1\n"
-     "  --for SECONDS   how long to wait\n"},
-    {{"bucket", "create"}, ctl_bucket_create, true, "", "make the bucket", NULL},
-    {{"user", "create"},
-     ctl_user_create,
-     true,
-     "NAME [--admin]",
-     "make a user, print its key",
-     "  --admin         an operator: his key may use the admin calls\n"},
-    {{"key", "create"},
-     ctl_key_create,
-     true,
-     "USER [--scopes read,write]",
-     "print a new key",
-     NULL},
-    {{"stages", "list"},
-     ctl_stages_list,
-     false,
-     "[--json]",
-     "queues, workers and dead letters",
-     NULL},
-    {{"stages", "pause"}, ctl_stages_pause, true, "STAGE", "send no more work of a stage", NULL},
-    {{"stages", "resume"}, ctl_stages_resume, true, "STAGE", "send it again", NULL},
-    {{"users", "list"},
-     ctl_users_list,
-     false,
-     "[--json]",
-     "accounts, what they use, their weight",
-     NULL},
-    {{"users", "weight"},
-     ctl_users_weight,
-     false,
-     "USER_ID WEIGHT",
-     "a user's share when others wait, too",
-     NULL},
-    {{"ledger", NULL},
-     ctl_ledger,
-     true,
-     "[--json]",
-     "do the counts of batches and datasets add up?",
-     "Ends with 1 and names what does not.\n"},
-    {{"dataset", "create"},
-     ctl_dataset_create,
-     false,
-     "NAME COLUMNS.json",
-     "print the new id",
-     "The file holds the list of columns, or an object with `columns`; - is standard input.\n"},
-    {{"dataset", "list"}, ctl_dataset_list, false, "", "your datasets", NULL},
-    {{"upload", NULL}, ctl_upload, false, "--dataset ID PATH...", "files and whole folders", NULL},
-    {{"status", NULL},
-     ctl_status,
-     false,
-     "[--dataset ID] [--watch] [--json]",
-     "what is done, in work and failed",
-     "  --watch         go on until nothing is in work\n"},
-    {{"batch", "cancel"}, ctl_batch_cancel, false, "BATCH_ID", "stop the work of an upload", NULL},
-    {{"batch", "retry"},
-     ctl_batch_retry,
-     false,
-     "BATCH_ID",
-     "try again what failed of an upload",
-     NULL},
-    {{"receipt", NULL},
-     ctl_receipt,
-     false,
-     "BATCH_ID [--csv] [--out FILE]",
-     "what came of each file of an upload",
-     NULL},
-    {{"receipt-check", NULL},
-     ctl_receipt_check,
-     false,
-     "FILE",
-     "are totals and digest of a kept receipt right?",
-     NULL},
-    {{"record", NULL}, ctl_record, false, "FILE_ID", "print a file's record as JSON", NULL},
-    {{"text", NULL}, ctl_text, false, "FILE_ID", "print a file's text", NULL},
-    {{"dead-letters", "list"},
-     ctl_dead_list,
-     false,
-     "[filter] [--state S] [--json]",
-     "what was given up, and why",
-     FILTER_HELP "  --state S       open (the default), replayed, discarded or any\n"},
-    {{"dead-letters", "show"},
-     ctl_dead_show,
-     false,
-     "ID [--json]",
-     "one letter with its evidence",
-     NULL},
-    {{"dead-letters", "replay"},
-     ctl_dead_replay,
-     false,
-     "[filter | --all] [--limit N] [--dry-run] [--json]",
-     "try again what was given up",
-     CHANGE_HELP},
-    {{"dead-letters", "discard"},
-     ctl_dead_discard,
-     false,
-     "[filter | --all] [--limit N] [--dry-run] [--json]",
-     "close letters for good",
-     CHANGE_HELP},
-};
+atomic_bool ctl_stop;
 
-static void command_line(FILE *out, size_t i)
+static void on_signal(int sig)
 {
-    fprintf(out, "%s%s%s%s%s", commands[i].words[0], commands[i].words[1] ? " " : "",
-            commands[i].words[1] ? commands[i].words[1] : "", commands[i].args[0] ? " " : "",
-            commands[i].args);
+    (void)sig;
+    if (atomic_exchange(&ctl_stop, true)) {
+        _exit(CTL_INTERRUPTED);
+    }
 }
 
-/* All commands, or those that begin with a word. */
-static void usage(FILE *out, const char *word)
+static void unblock(void)
 {
-    fprintf(out, "usage: docfleetctl COMMAND ...\n\n");
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        if (!word || strcmp(commands[i].words[0], word) == 0) {
-            fprintf(out, "  ");
-            command_line(out, i);
-            fprintf(out, "\n        %s\n", commands[i].help);
-        }
-    }
-    fprintf(out, "\ndocfleetctl COMMAND --help says more. Settings come from the environment:\n"
-                 "docfleetctl --print-docs lists them.\n");
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &set, NULL); /* NOLINT(concurrency-mt-unsafe): no thread yet */
 }
 
-static void command_help(size_t i)
+void ctl_catch_signals(void)
 {
-    printf("usage: docfleetctl ");
-    command_line(stdout, i);
-    printf("\n\n%s\n", commands[i].help);
-    if (commands[i].more) {
-        printf("\n%s", commands[i].more);
-    }
-    printf("\nNeeds %s.\n", commands[i].servers
-                                ? "the servers: DOCFLEET_DATABASE_URL and the others of a service"
-                                : "DOCFLEET_URL and a key: DOCFLEET_API_KEY, or DOCFLEET_ADMIN_KEY"
-                                  " for what is an operator's");
+    struct sigaction action = {.sa_handler = on_signal};
+
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
 }
 
-static bool is_group(const char *word)
+bool ctl_sleep(int64_t ms)
 {
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        if (commands[i].words[1] && strcmp(commands[i].words[0], word) == 0) {
-            return true;
-        }
+    for (; ms > 0 && !atomic_load(&ctl_stop); ms -= 100) {
+        struct timespec ts = {.tv_nsec = (long)(ms < 100 ? ms : 100) * 1000000L};
+        nanosleep(&ts, NULL);
     }
-    return false;
+    return !atomic_load(&ctl_stop);
 }
 
-static bool wants_help(int argc, char **argv, int from)
+bool ctl_colours(const struct ctl *ctl, int fd)
 {
-    for (int i = from; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            return true;
-        }
-    }
-    return false;
+    const char *no = getenv("NO_COLOR"); /* NOLINT(concurrency-mt-unsafe) */
+    const char *term = getenv("TERM");   /* NOLINT(concurrency-mt-unsafe) */
+
+    return isatty(fd) == 1 && !(no && *no) && !ctl_flag(ctl, "--no-color") &&
+           !(term && strcmp(term, "dumb") == 0);
 }
 
-const char *ctl_option(struct ctl *ctl, const char *name)
-{
-    for (int i = 0; i + 1 < ctl->argc; i++) {
-        if (strcmp(ctl->argv[i], name) == 0) {
-            const char *value = ctl->argv[i + 1];
-            memmove(&ctl->argv[i], &ctl->argv[i + 2], (size_t)(ctl->argc - i - 2) * sizeof(char *));
-            ctl->argc -= 2;
-            return value;
-        }
-    }
-    return NULL;
-}
+/* Settings --------------------------------------------------------------------------------------*/
 
-bool ctl_flag(struct ctl *ctl, const char *name)
-{
-    for (int i = 0; i < ctl->argc; i++) {
-        if (strcmp(ctl->argv[i], name) == 0) {
-            memmove(&ctl->argv[i], &ctl->argv[i + 1], (size_t)(ctl->argc - i - 1) * sizeof(char *));
-            ctl->argc--;
-            return true;
-        }
-    }
-    return false;
-}
-
-int ctl_expect(const struct ctl *ctl, int min, int max, const char *usage_line, struct err *err)
-{
-    for (int i = 0; i < ctl->argc; i++) {
-        if (strncmp(ctl->argv[i], "--", 2) == 0) {
-            return err_set(err, ERR_PERMANENT, "usage", "unknown option %s; usage: docfleetctl %s",
-                           ctl->argv[i], usage_line);
-        }
-    }
-    if (ctl->argc < min || ctl->argc > max) {
-        return err_set(err, ERR_PERMANENT, "usage", "usage: docfleetctl %s", usage_line);
-    }
-    return 0;
-}
-
-static int find_command(int argc, char **argv, int *ret_words)
-{
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        int words = commands[i].words[1] ? 2 : 1;
-        if (argc > words && strcmp(argv[1], commands[i].words[0]) == 0 &&
-            (words == 1 || strcmp(argv[2], commands[i].words[1]) == 0)) {
-            *ret_words = words;
-            return (int)i;
-        }
-    }
-    return -1;
-}
+/* No thread exists yet. NOLINTBEGIN(concurrency-mt-unsafe) */
 
 /* Commands over the API need no server settings: give the required ones an empty value. */
 static void relax_settings(void)
 {
-    /* No thread exists yet. NOLINTBEGIN(concurrency-mt-unsafe) */
     setenv("DOCFLEET_DATABASE_URL", "", 0);
     setenv("DOCFLEET_S3_ACCESS_KEY", "", 0);
     setenv("DOCFLEET_S3_SECRET_KEY", "", 0);
-    /* NOLINTEND(concurrency-mt-unsafe) */
+}
+
+/* Options of the command line win over everything. */
+static int take_settings(const struct ctl *ctl, struct err *err)
+{
+    static const char *const names[][2] = {{"--url", "DOCFLEET_URL"},
+                                           {"--ca-file", "DOCFLEET_URL_CA_FILE"},
+                                           {"--config", "DOCFLEET_CONFIG"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const char *value = ctl_option(ctl, names[i][0]);
+        if (value && setenv(names[i][1], value, 1) < 0) {
+            return err_nomem(err);
+        }
+    }
+    enum ctl_role role = ctl->command ? ctl->command->role : CTL_USER;
+    if (role == CTL_SERVERS || role == CTL_LOCAL) {
+        return 0;
+    }
+    const char *profile = ctl_option(ctl, "--profile");
+    return profile_load(profile ? profile : getenv("DOCFLEET_PROFILE"), err);
+}
+
+/* NOLINTEND(concurrency-mt-unsafe) */
+
+static int fail(const struct err *err)
+{
+    fprintf(stderr, "docfleetctl: %s\n", err->msg);
+    return ctl_exit_of(err);
+}
+
+static int begin(struct ctl *ctl, char *program, char *print, struct err *err)
+{
+    struct option_table own = {ctl_option_defs, ctl_option_count, &ctl->options};
+    char *argv[] = {program, print, NULL};
+    enum config_action action = CONFIG_RUN;
+
+    if (!ctl->command || ctl->command->role != CTL_SERVERS) {
+        relax_settings();
+    }
+    if (service_begin(&ctl->service, "docfleetctl", print ? 2 : 1, argv, &own, &action, err) < 0) {
+        return -1;
+    }
+    unblock();
+    return 0;
+}
+
+static int run(struct ctl *ctl, char *program, struct err *err)
+{
+    const struct ctl_command *c = ctl->command;
+
+    if (c->role == CTL_LOCAL) {
+        return c->run(ctl, err);
+    }
+    if (take_settings(ctl, err) < 0 ||
+        (c->role != CTL_DOCTOR && begin(ctl, program, NULL, err) < 0)) {
+        return -1;
+    }
+    if (c->role == CTL_USER || c->role == CTL_OPERATOR) {
+        ctl_catch_signals();
+    }
+    return c->run(ctl, err);
+}
+
+static int show_usage(const char *group, bool asked)
+{
+    CLEANUP(buf_done) struct buf buf;
+    struct err err = ERR_INIT;
+
+    buf_init(&buf, 1 << 20);
+    if (ctl_usage(group, &buf, &err) < 0) {
+        return fail(&err);
+    }
+    fputs(buf.data, asked ? stdout : stderr);
+    return asked ? CTL_OK : CTL_USAGE;
+}
+
+static bool has_word(int argc, char **argv, const char *word)
+{
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strcmp(argv[i], word) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Global options may come before the command: they are moved behind it. */
+static int rotate_globals(int argc, char **argv)
+{
+    int n = 0;
+
+    while (n < argc && strncmp(argv[n], "--", 2) == 0) {
+        size_t len = strcspn(argv[n], "=");
+        const struct ctl_opt *opt = ctl_opt_find(ctl_global_opts, argv[n], len);
+        if (!opt) {
+            break;
+        }
+        n += opt->value && argv[n][len] == '\0' ? 2 : 1;
+    }
+    return n < argc ? n : 0;
+}
+
+/* No command was found. */
+static int without_command(struct ctl *ctl, int argc, char **argv, struct err *err)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+
+    if (strcmp(word, "--version") == 0) {
+        printf("docfleetctl %s\n", docfleet_version());
+        return CTL_OK;
+    }
+    if (strcmp(word, "--print-docs") == 0 || strcmp(word, "--print-config") == 0) {
+        return begin(ctl, argv[0], argv[1], err) < 0 ? fail(err) : CTL_OK;
+    }
+    bool asked = has_word(argc - 1, argv + 1, "--help") || has_word(argc - 1, argv + 1, "-h");
+    if (*word && *word != '-' && !ctl_is_group(word)) {
+        fprintf(stderr, "docfleetctl: there is no command %.40s\n", word);
+        return CTL_USAGE;
+    }
+    return show_usage(ctl_is_group(word) ? word : NULL, asked);
 }
 
 int main(int argc, char **argv)
 {
     struct ctl ctl = {.argc = 0};
-    struct option_table own = {options, ARRAY_LEN(options), &ctl.options};
-    enum config_action action;
     struct err err = ERR_INIT;
-    int words = 0, command = find_command(argc, argv, &words);
-    char *program[] = {argv[0], argc > 1 ? argv[1] : NULL, NULL};
-    bool print = argc > 1 && strncmp(argv[1], "--", 2) == 0;
+    int words = 0, rc;
+    int skip = rotate_globals(argc - 1, argv + 1);
 
-    if (command >= 0 && wants_help(argc, argv, 1 + words)) {
-        command_help((size_t)command);
-        return 0;
+    log_setup("docfleetctl", LOG_WARN);
+    ctl.command = ctl_command_find(argc - 1 - skip, argv + 1 + skip, &words);
+    if (!ctl.command) {
+        return without_command(&ctl, argc, argv, &err);
     }
-    if (command < 0 && (!print || strcmp(argv[1], "--help") == 0)) {
-        bool help = wants_help(argc, argv, 1) || (argc > 1 && strcmp(argv[1], "help") == 0);
-        usage(help ? stdout : stderr, argc > 1 && is_group(argv[1]) ? argv[1] : NULL);
-        return help ? 0 : 2;
+    /* globals first, then what follows the command's words */
+    memmove(argv + 1 + words, argv + 1, (size_t)skip * sizeof(char *));
+    char **rest = argv + 1 + words;
+    int n = argc - 1 - words;
+    if (has_word(n, rest, "--help") || has_word(n, rest, "-h")) {
+        CLEANUP(buf_done) struct buf buf;
+        buf_init(&buf, 1 << 20);
+        if (ctl_help_of(ctl.command, &buf, &err) < 0) {
+            return fail(&err);
+        }
+        fputs(buf.data, stdout);
+        return CTL_OK;
     }
-    if (command < 0 || !commands[command].servers) {
-        relax_settings();
+    rc = ctl_parse(&ctl, n, rest, &err);
+    if (rc < 0 || run(&ctl, argv[0], &err) < 0) {
+        return fail(&err);
     }
-    if (service_begin(&ctl.service, "docfleetctl", print ? 2 : 1, program, &own, &action, &err) <
-        0) {
-        fprintf(stderr, "docfleetctl: %s\n", err.msg);
-        return strcmp(err.code, "usage") == 0 ? 2 : 1;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "docfleetctl: the output could not be written\n");
+        return CTL_FAILED;
     }
-    if (action == CONFIG_EXIT || command < 0) {
-        return 0;
-    }
-    ctl.argc = argc - 1 - words;
-    ctl.argv = argv + 1 + words;
-    if (commands[command].run(&ctl, &err) < 0) {
-        fprintf(stderr, "docfleetctl: %s\n", err.msg);
-        return strcmp(err.code, "usage") == 0 ? 2 : 1;
-    }
-    return 0;
+    return ctl.exit;
 }

@@ -22,12 +22,14 @@ def test_folder_to_records(fleet, client, tmp_path):
     dataset = fleet.ctl("dataset", "create", "by hand", str(columns), env=env).strip()
     assert dataset in fleet.ctl("dataset", "list", env=env)
     run = fleet.ctl("upload", "--dataset", dataset, str(folder), env=env, check=False)
-    assert run.returncode == 1  # one was refused
+    assert run.returncode == 6  # one was refused
     assert "empty.txt: refused" in run.stderr and "1 symbolic links" in run.stderr
     assert "5 files: 4 accepted, 1 refused, 0 failed, in 2 batches" in run.stdout
     assert len(re.findall(r"^batch ", run.stdout, re.M)) == 2
 
-    out = fleet.ctl("status", "--dataset", dataset, "--watch", env=env, timeout=120)
+    run = fleet.ctl("status", "--dataset", dataset, "--watch", env=env, timeout=120, check=False)
+    out = run.stdout
+    assert run.returncode == 6  # one has failed
     assert "4 files, 3 done, 1 failed" in out
     assert re.search(r"^failed  .*bad\.pdf  main: .+ \(\w+\)$", out, re.M)
     assert json.loads(fleet.ctl("status", "--dataset", dataset, "--json", env=env))["files"]["total"] == 4
@@ -46,11 +48,11 @@ def test_folder_to_records(fleet, client, tmp_path):
     assert fleet.ctl("dead-letters", "replay", env=admin, check=False).returncode == 2
     assert "matched, 1 replayed" in fleet.ctl("dead-letters", "replay", "--file", bad["id"],
                                               "--stage", "text", env=admin)
-    fleet.ctl("status", "--dataset", dataset, "--watch", env=env, timeout=120)
+    fleet.ctl("status", "--dataset", dataset, "--watch", env=env, timeout=120, check=False)
     assert "1 discarded" in fleet.ctl("dead-letters", "discard", "--file", bad["id"], "--stage",
                                       "text", env=admin)
     refused = fleet.ctl("dead-letters", "list", env={"DOCFLEET_ADMIN_KEY": client.key}, check=False)
-    assert refused.returncode == 1 and "not an operator's" in refused.stderr
+    assert refused.returncode == 4 and "not an operator's" in refused.stderr
 
 
 def test_waits_for_the_schema(new_fleet):
@@ -63,7 +65,7 @@ def test_waits_for_the_schema(new_fleet):
     last = fleet.one("DELETE FROM migration WHERE version = (SELECT max(version) FROM migration"
                      " WHERE version < 9999) RETURNING version")
     run = fleet.ctl("migrate", "--wait", "--for", "1", check=False)
-    assert run.returncode == 1 and "lacks 1 migrations" in run.stderr
+    assert run.returncode == 5 and "lacks 1 migrations" in run.stderr
     waiting = subprocess.Popen([fleet.bin("docfleetctl"), "migrate", "--wait"], stderr=subprocess.PIPE,
                                text=True, env={**os.environ, **fleet.settings()})
     assert "lacks 1" in waiting.stderr.readline()

@@ -26,6 +26,12 @@ def test_schema_page_is_current():
     assert tables and not [t for t in tables if f"### {t}\n" not in made]
 
 
+def test_list_of_commands_is_current():
+    made = subprocess.run([f"{rig.ROOT}/tools/ctl_docs.py", f"{rig.ROOT}/build/release/bin"],
+                          capture_output=True, text=True, check=True).stdout
+    assert read("services/docfleetctl/README.md") == made, "the list of commands is old: make docs"
+
+
 def markdown_files():
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=rig.ROOT,
                             capture_output=True, text=True, check=True).stdout
