@@ -330,6 +330,10 @@ def test_the_ready_made_settings():
     assert gateway["DOCFLEET_LISTEN"] == "0.0.0.0:8080" and gateway["DOCFLEET_STREAM_PORT"] == "8081"
     assert gateway["DOCFLEET_PROBE_ADDRESS"] == "0.0.0.0" and gateway["DOCFLEET_PROBE_PORT"] == "9100"
     assert gateway["DOCFLEET_MAX_FILE_SIZE"] == "1GiB"
+    assert gateway["DOCFLEET_PUBLIC_URL"] == "https://docs.example"
+    assert gateway["DOCFLEET_OIDC_CLIENT_SECRET_FILE"] == "/etc/docfleet/secrets/OIDC_CLIENT_SECRET"
+    assert "DOCFLEET_PUBLIC_URL" not in settings(rendered("external"), "ingest-gateway")
+    assert settings(rendered("production"), "ingest-gateway")["DOCFLEET_PUBLIC_URL"] == "https://docfleet.example"
     ai = settings(objs, "ai-extractor")
     assert ai["DOCFLEET_AI_UNIT_TOKENS"] == "2000000"  # not 2e+06
     assert ai["DOCFLEET_TRACE_SAMPLE"] == "0.5"
@@ -557,6 +561,7 @@ def test_only_those_who_use_providers_reach_them():
     assert 8444 in usual["importer"]
     paid = chart.merge(values, {"aiExtractor": {"config": {"AI_URL": "https://ai.example:8443"}},
                                 "ocrFallback": {"textract": {"endpoint": "https://t.example", "existingSecret": "aws"}},
+                                "gateway": {"config": {"OIDC_ISSUER": "https://login.example:8445"}},
                                 "networkPolicy": {"identityPorts": [8445], "tracesPorts": [4318]}})
     used = ports(paid)
     for component in chart.SERVICES.values():

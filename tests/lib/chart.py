@@ -53,7 +53,9 @@ EVERYTHING = merge(MINIMAL, TLS, SCALED, {
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
     "s3": {"createBucket": True, "publicEndpoint": "https://files.example"},
     "backup": {"enabled": True, "storageClass": "slow"},
-    "gateway": {"config": {"MAX_FILE_SIZE": "1GiB"}, "podAnnotations": {"a": "b"}, "nodeSelector": {"pool": "web"}},
+    "gateway": {"config": {"MAX_FILE_SIZE": "1GiB", "OIDC_ISSUER": "https://login.example", "OIDC_CLIENT_ID": "docfleet"},
+                "secretConfig": {"OIDC_CLIENT_SECRET": {"existingSecret": "oidc", "key": "secret"},
+                                 "OIDC_CA": {"existingSecret": "ca", "key": "ca.crt"}}, "podAnnotations": {"a": "b"}, "nodeSelector": {"pool": "web"}},
     "ocrFallback": {"textract": {"endpoint": "https://textract.example", "existingSecret": "aws"}},
     "aiExtractor": {"existingSecret": "ai", "config": {
         "AI_BACKEND": "openai", "AI_URL": "https://ai.example/v1", "AI_MODEL": "m", "AI_UNIT_TOKENS": 2000000}},
