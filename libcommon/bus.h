@@ -30,7 +30,7 @@ void bus_producer_free(struct bus_producer *producer);
  * ok[i] says which were. -1 (ERR_TRANSIENT "kafka_unavailable") when any was not. */
 int bus_send(struct bus_producer *producer, const struct bus_message *messages, size_t n,
              unsigned timeout_ms, bool *ok, struct err *err) WARN_UNUSED;
-/* True when a broker has answered lately (metadata within 3 s). */
+/* Asks the broker for its topics, at most 3 s: is it there? */
 int bus_producer_ping(struct bus_producer *producer, struct err *err) WARN_UNUSED;
 /* Number of partitions of a topic, or -1. */
 int bus_partitions(struct bus_producer *producer, const char *topic, int *ret_n,
@@ -76,7 +76,10 @@ void bus_commit(struct bus_consumer *consumer);
 void bus_pause(struct bus_consumer *consumer, bool paused);
 /* Partitions assigned now; returns how many, at most max. */
 size_t bus_assigned(struct bus_consumer *consumer, int32_t *ret_partitions, size_t max);
-/* Milliseconds since the broker last answered this client, for readiness. */
+/* Records of the assigned partitions past the offsets that were handed in, as far as the broker has
+ * told the client; asks nobody. */
+int64_t bus_lag(struct bus_consumer *consumer);
+/* Asks the broker for its topics, at most 3 s: is it there? */
 int bus_consumer_ping(struct bus_consumer *consumer, struct err *err) WARN_UNUSED;
 
 /* Tail: every partition of a topic from its end, no group, nothing committed

@@ -21,6 +21,7 @@ struct bus_consumer {
     void *arg;
     pthread_mutex_t lock;
     int32_t assigned[PARTITIONS_MAX];
+    int64_t next[PARTITIONS_MAX]; /* handed in for assigned[i]; -1: nothing yet */
     size_t n_assigned;
     bool paused;
     bool tail;
@@ -33,6 +34,7 @@ static void set_assigned(struct bus_consumer *consumer, const rd_kafka_topic_par
     pthread_mutex_lock(&consumer->lock);
     consumer->n_assigned = 0;
     for (int i = 0; list && i < list->cnt && i < PARTITIONS_MAX; i++) {
+        consumer->next[consumer->n_assigned] = -1;
         consumer->assigned[consumer->n_assigned++] = list->elems[i].partition;
     }
     pthread_mutex_unlock(&consumer->lock);
@@ -299,6 +301,31 @@ void bus_store_offset(struct bus_consumer *consumer, int32_t partition, int64_t 
     /* Refused for a partition that was taken away meanwhile: its new owner reads on. */
     rd_kafka_offsets_store(consumer->rk, list);
     rd_kafka_topic_partition_list_destroy(list);
+    pthread_mutex_lock(&consumer->lock);
+    for (size_t i = 0; i < consumer->n_assigned; i++) {
+        if (consumer->assigned[i] == partition) {
+            consumer->next[i] = next_offset;
+        }
+    }
+    pthread_mutex_unlock(&consumer->lock);
+}
+
+int64_t bus_lag(struct bus_consumer *consumer)
+{
+    int64_t lag = 0, low = 0, high = 0;
+
+    pthread_mutex_lock(&consumer->lock);
+    for (size_t i = 0; i < consumer->n_assigned; i++) {
+        /* What was read but handed in nowhere yet is seen by the next look. */
+        if (consumer->next[i] >= 0 &&
+            rd_kafka_get_watermark_offsets(consumer->rk, consumer->topic, consumer->assigned[i],
+                                           &low, &high) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+            high > consumer->next[i]) {
+            lag += high - consumer->next[i];
+        }
+    }
+    pthread_mutex_unlock(&consumer->lock);
+    return lag;
 }
 
 void bus_commit(struct bus_consumer *consumer)

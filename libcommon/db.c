@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "libcommon/log.h"
+#include "libcommon/metrics.h"
 
 #define DB_PREPARED_MAX 256U
 
@@ -32,8 +33,29 @@ struct db {
     pthread_cond_t freed;
     struct db_conn **idle;
     unsigned n_idle;
-    unsigned n_open; /* idle + checked out */
+    unsigned n_open;      /* idle + checked out */
+    uint64_t waits, busy; /* acquisitions that had to wait; that gave up */
 };
+
+/* For metrics_collect. */
+static void show_pool(void *arg)
+{
+    struct db *db = arg;
+    char label[48], labels[64];
+
+    pthread_mutex_lock(&db->lock);
+    unsigned idle = db->n_idle, used = db->n_open - db->n_idle;
+    uint64_t waits = db->waits, busy = db->busy;
+    pthread_mutex_unlock(&db->lock);
+    snprintf(label, sizeof(label), "pool=\"%s\"", db->config.pool);
+    snprintf(labels, sizeof(labels), "%s,state=\"used\"", label);
+    metrics_set("docfleet_db_connections", labels, used);
+    snprintf(labels, sizeof(labels), "%s,state=\"idle\"", label);
+    metrics_set("docfleet_db_connections", labels, idle);
+    metrics_set("docfleet_db_connections_max", label, db->config.max_conns);
+    metrics_set("docfleet_db_waits_total", label, (double)waits);
+    metrics_set("docfleet_db_busy_total", label, (double)busy);
+}
 
 static void conn_close(struct db_conn *conn)
 {
@@ -66,8 +88,12 @@ int db_open(const struct db_config *config, struct db **ret_db, struct err *err)
     pthread_cond_init(&db->freed, &attr);
     pthread_condattr_destroy(&attr);
     if (!db->url || !db->app || !db->idle) {
+        db->config.pool = NULL;
         db_free(db);
         return err_nomem(err);
+    }
+    if (db->config.pool) {
+        metrics_collect(show_pool, db);
     }
     *ret_db = db;
     return 0;
@@ -77,6 +103,9 @@ void db_free(struct db *db)
 {
     if (!db) {
         return;
+    }
+    if (db->config.pool) {
+        metrics_uncollect(show_pool, db);
     }
     for (unsigned i = 0; db->idle && i < db->n_idle; i++) {
         conn_close(db->idle[i]);
@@ -306,8 +335,10 @@ int db_acquire(struct db *db, struct db_conn **ret_conn, struct err *err)
     until.tv_sec = (time_t)(limit / 1000);
     until.tv_nsec = (long)(limit % 1000) * 1000000L;
     pthread_mutex_lock(&db->lock);
+    db->waits += db->n_idle == 0 && db->n_open >= db->config.max_conns ? 1 : 0;
     while (db->n_idle == 0 && db->n_open >= db->config.max_conns) {
         if (pthread_cond_timedwait(&db->freed, &db->lock, &until) == ETIMEDOUT) {
+            db->busy++;
             pthread_mutex_unlock(&db->lock);
             return err_set(err, ERR_TRANSIENT, "db_busy", "no free database connection");
         }

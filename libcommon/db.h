@@ -16,6 +16,7 @@ struct db_conn; /* one checked-out connection, one thread at a time */
 struct db_config {
     const char *url;              /* libpq URI or keyword string; copied */
     const char *application_name; /* shown in pg_stat_activity; copied */
+    const char *pool;             /* its name in metrics, kept; NULL: not shown */
     unsigned max_conns;           /* 1..100 */
     unsigned connect_timeout_ms;  /* default 5000 */
     unsigned acquire_timeout_ms;  /* default 5000 */

@@ -1,67 +1,105 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checks run in a thread of their own and probes answer from its last results, so that a probe
- * never waits for a dependency.
+ * Each dependency is checked by a thread of its own and probes answer from the last results, so
+ * that a probe never waits for a dependency.
  */
 #include "libcommon/health.h"
 
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "libcommon/metrics.h"
+#include "libcommon/process.h"
 
-#define CHECK_EVERY_MS 2000
+#define CHECK_EVERY_MS 2000U
+#define CHECK_AGAIN_MS 500U   /* after a first failure: was it one? */
+#define CHECK_HANGS_MS 15000U /* longer than any check's own time limits */
+#define FAILURES_DOWN 2U
 #define METRICS_MAX (4U * 1024U * 1024U)
 
 struct dep_state {
     struct health_dep dep;
+    struct health *health;
+    pthread_t thread;
+    bool started;
     bool known, up;
+    unsigned failures;   /* in a row */
+    uint64_t checked_at; /* the check that runs began then; 0: none runs */
     char reason[ERR_MSG_MAX];
+};
+
+struct pulse {
+    const char *name;
+    uint64_t limit_ms;
+    _Atomic uint64_t at; /* 0: not begun, or ended */
 };
 
 struct health {
     struct MHD_Daemon *daemon;
-    pthread_t checker;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop, draining;
     struct dep_state deps[HEALTH_DEPS_MAX];
     size_t n;
+    struct pulse pulses[HEALTH_PULSES_MAX];
+    size_t n_pulses;
 };
 
-static void check_one(struct health *health, struct dep_state *state)
-{
-    struct err err = ERR_INIT;
-    char labels[64];
-    bool up = state->dep.check(state->dep.arg, &err) == 0;
+/* Dependencies ----------------------------------------------------------------------------------*/
 
-    snprintf(labels, sizeof(labels), "dependency=\"%s\"", state->dep.name);
-    metrics_set("docfleet_dependency_up", labels, up ? 1 : 0);
+/* The lock is held. */
+static bool hangs(const struct dep_state *state)
+{
+    return state->checked_at && clock_mono_ms() - state->checked_at > CHECK_HANGS_MS;
+}
+
+/* The lock is held. */
+static bool is_up(const struct dep_state *state)
+{
+    return state->up && !hangs(state);
+}
+
+/* Gives the time until the next check. */
+static unsigned check_one(struct dep_state *state)
+{
+    struct health *health = state->health;
+    unsigned every = state->dep.every_ms ? state->dep.every_ms : CHECK_EVERY_MS;
+    struct err err = ERR_INIT;
+
     pthread_mutex_lock(&health->lock);
-    state->known = true;
-    state->up = up;
-    snprintf(state->reason, sizeof(state->reason), "%s", up ? "" : err.msg);
+    state->checked_at = clock_mono_ms();
     pthread_mutex_unlock(&health->lock);
+    bool ok = state->dep.check(state->dep.arg, &err) == 0;
+    pthread_mutex_lock(&health->lock);
+    state->checked_at = 0;
+    state->failures = ok ? 0 : state->failures + 1;
+    bool doubt = !ok && state->known && state->up && state->failures < FAILURES_DOWN;
+    if (!doubt) {
+        state->known = true;
+        state->up = ok;
+        snprintf(state->reason, sizeof(state->reason), "%s", ok ? "" : err.msg);
+    }
+    pthread_mutex_unlock(&health->lock);
+    return doubt && every > CHECK_AGAIN_MS ? CHECK_AGAIN_MS : every;
 }
 
 static void *check_loop(void *arg)
 {
-    struct health *health = arg;
+    struct dep_state *state = arg;
+    struct health *health = state->health;
 
     pthread_mutex_lock(&health->lock);
     while (!health->stop) {
         pthread_mutex_unlock(&health->lock);
-        for (size_t i = 0; i < health->n; i++) {
-            check_one(health, &health->deps[i]);
-        }
-        uint64_t until = clock_mono_ms() + CHECK_EVERY_MS;
+        uint64_t until = clock_mono_ms() + check_one(state);
         struct timespec ts = {.tv_sec = (time_t)(until / 1000),
                               .tv_nsec = (long)(until % 1000) * 1000000L};
         pthread_mutex_lock(&health->lock);
-        if (!health->stop) {
+        while (!health->stop && clock_mono_ms() < until) {
             pthread_cond_timedwait(&health->wake, &health->lock, &ts);
         }
     }
@@ -75,7 +113,7 @@ static bool ready_locked(const struct health *health)
         return false;
     }
     for (size_t i = 0; i < health->n; i++) {
-        if (health->deps[i].dep.required && !health->deps[i].up) {
+        if (health->deps[i].dep.required && !is_up(&health->deps[i])) {
             return false;
         }
     }
@@ -89,6 +127,78 @@ bool health_ready(struct health *health)
     pthread_mutex_unlock(&health->lock);
     return ready;
 }
+
+/* For metrics_collect. */
+static void collect(void *arg)
+{
+    struct health *health = arg;
+    char labels[64];
+
+    pthread_mutex_lock(&health->lock);
+    for (size_t i = 0; i < health->n; i++) {
+        const struct dep_state *state = &health->deps[i];
+        snprintf(labels, sizeof(labels), "dependency=\"%s\"", state->dep.name);
+        if (state->known || hangs(state)) {
+            metrics_set("docfleet_dependency_up", labels, is_up(state) ? 1 : 0);
+        }
+    }
+    pthread_mutex_unlock(&health->lock);
+}
+
+/* Pulses ----------------------------------------------------------------------------------------*/
+
+int health_pulse(struct health *health, const char *name, uint64_t limit_ms)
+{
+    int pulse = -1;
+
+    pthread_mutex_lock(&health->lock);
+    if (health->n_pulses < HEALTH_PULSES_MAX) {
+        pulse = (int)health->n_pulses;
+        health->pulses[pulse].name = name;
+        health->pulses[pulse].limit_ms = limit_ms;
+        health->n_pulses++;
+    }
+    pthread_mutex_unlock(&health->lock);
+    return pulse;
+}
+
+void health_beat(struct health *health, int pulse)
+{
+    if (pulse >= 0) {
+        atomic_store(&health->pulses[pulse].at, clock_mono_ms());
+    }
+}
+
+void health_rest(struct health *health, int pulse)
+{
+    if (pulse >= 0) {
+        atomic_store(&health->pulses[pulse].at, 0);
+    }
+}
+
+/* A process that drains is ended by others where its grace is over. */
+static bool render_live(struct health *health, struct buf *buf)
+{
+    uint64_t now = clock_mono_ms();
+    bool live = true;
+
+    pthread_mutex_lock(&health->lock);
+    for (size_t i = 0; !health->draining && i < health->n_pulses; i++) {
+        const struct pulse *pulse = &health->pulses[i];
+        uint64_t at = atomic_load(&pulse->at);
+        if (at != 0 && now > at && now - at > pulse->limit_ms) {
+            live = false;
+            if (buf_printf(buf, NULL, "%s has not come round for %llu s\n", pulse->name,
+                           (unsigned long long)(now - at) / 1000) < 0) {
+                break; /* the status says it all the same */
+            }
+        }
+    }
+    pthread_mutex_unlock(&health->lock);
+    return live && buf_puts(buf, "ok\n", NULL) == 0;
+}
+
+/* Server ----------------------------------------------------------------------------------------*/
 
 /* Reasons come from libraries: keep what JSON takes as it is. */
 static void plain(char *text)
@@ -110,9 +220,11 @@ static bool render_ready(struct health *health, struct buf *buf)
         struct dep_state *s = &health->deps[i];
         plain(s->reason);
         r = buf_printf(buf, NULL, "%s\"%s\":{\"up\":%s,\"required\":%s,\"reason\":\"%s\"}",
-                       i ? "," : "", s->dep.name, s->up ? "true" : "false",
+                       i ? "," : "", s->dep.name, is_up(s) ? "true" : "false",
                        s->dep.required ? "true" : "false",
-                       s->known ? s->reason : "not checked yet");
+                       hangs(s)   ? "no answer for a long time"
+                       : s->known ? s->reason
+                                  : "not checked yet");
     }
     pthread_mutex_unlock(&health->lock);
     return r == 0 && buf_puts(buf, "}}\n", NULL) == 0 && ready;
@@ -141,7 +253,7 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *conn, const char
         status = MHD_HTTP_METHOD_NOT_ALLOWED;
         r = buf_puts(&buf, "only GET\n", NULL);
     } else if (strcmp(url, "/livez") == 0) {
-        r = buf_puts(&buf, "ok\n", NULL);
+        status = render_live(health, &buf) ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
     } else if (strcmp(url, "/readyz") == 0) {
         type = "application/json";
         status = render_ready(health, &buf) ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
@@ -169,23 +281,59 @@ static enum MHD_Result answer(void *cls, struct MHD_Connection *conn, const char
     return queued;
 }
 
+static void stop_checks(struct health *health)
+{
+    pthread_mutex_lock(&health->lock);
+    health->stop = true;
+    pthread_cond_broadcast(&health->wake);
+    pthread_mutex_unlock(&health->lock);
+    for (size_t i = 0; i < health->n; i++) {
+        if (health->deps[i].started) {
+            pthread_join(health->deps[i].thread, NULL);
+        }
+    }
+}
+
+static bool start_checks(struct health *health)
+{
+    for (size_t i = 0; i < health->n; i++) {
+        struct dep_state *state = &health->deps[i];
+        state->started = pthread_create(&state->thread, NULL, check_loop, state) == 0;
+        if (!state->started) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void health_free(struct health *health)
+{
+    if (health->daemon) {
+        MHD_stop_daemon(health->daemon);
+    }
+    stop_checks(health);
+    pthread_mutex_destroy(&health->lock);
+    pthread_cond_destroy(&health->wake);
+    free(health);
+}
+
 int health_start(const char *address, int port, const struct health_dep *deps, size_t n,
                  struct health **ret_health, struct err *err)
 {
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct health *health = calloc(1, sizeof(*health));
+    struct health *health = NULL;
     pthread_condattr_t attr;
 
+    if (inet_pton(AF_INET, address, &addr.sin_addr) != 1 || n > HEALTH_DEPS_MAX) {
+        return err_set(err, ERR_FATAL, "invalid_config", "probe address %s", address);
+    }
+    health = calloc(1, sizeof(*health));
     if (!health) {
         return err_nomem(err);
     }
-    if (inet_pton(AF_INET, address, &addr.sin_addr) != 1 || n > HEALTH_DEPS_MAX) {
-        free(health);
-        return err_set(err, ERR_FATAL, "invalid_config", "probe address %s", address);
-    }
     health->n = n;
     for (size_t i = 0; i < n; i++) {
-        health->deps[i].dep = deps[i];
+        health->deps[i] = (struct dep_state){.dep = deps[i], .health = health};
     }
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -196,31 +344,23 @@ int health_start(const char *address, int port, const struct health_dep *deps, s
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, (uint16_t)port, NULL, NULL, answer, health,
         MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&addr, MHD_OPTION_CONNECTION_TIMEOUT, 10U,
         MHD_OPTION_CONNECTION_LIMIT, 64U, MHD_OPTION_END);
-    if (!health->daemon || pthread_create(&health->checker, NULL, check_loop, health) != 0) {
-        if (health->daemon) {
-            MHD_stop_daemon(health->daemon);
-        }
-        free(health);
+    if (!health->daemon || !start_checks(health)) {
+        health_free(health);
         return err_set(err, ERR_FATAL, "port_taken", "cannot serve probes on %s:%d", address, port);
     }
+    metrics_collect(collect, health);
+    metrics_collect(process_collect, NULL);
     *ret_health = health;
     return 0;
 }
 
 void health_stop(struct health *health)
 {
-    if (!health) {
-        return;
+    if (health) {
+        metrics_uncollect(collect, health);
+        metrics_uncollect(process_collect, NULL);
+        health_free(health);
     }
-    pthread_mutex_lock(&health->lock);
-    health->stop = true;
-    pthread_cond_signal(&health->wake);
-    pthread_mutex_unlock(&health->lock);
-    pthread_join(health->checker, NULL);
-    MHD_stop_daemon(health->daemon);
-    pthread_mutex_destroy(&health->lock);
-    pthread_cond_destroy(&health->wake);
-    free(health);
 }
 
 void health_drain(struct health *health)

@@ -118,3 +118,12 @@ int http_error_from_status(struct err *err, int status, const char *what);
 /* Appends s percent-encoded (RFC 3986: all but letters, digits, -._~ become %XX). '/' stays when
  * keep_slash. */
 int http_encode(struct buf *buf, const char *s, bool keep_slash, struct err *err) WARN_UNUSED;
+
+/* A server that is called often enough to be worth a look: for health_dep.check. */
+struct http_peer {
+    struct http_client *client;
+    char url[512];
+};
+#define HTTP_PEER_EVERY_MS 10000U /* for health_dep.every_ms; it may be somebody else's server */
+/* arg: struct http_peer. A GET without credentials: any answer will do but 502, 503 and 504. */
+int http_peer_check(void *arg, struct err *err) WARN_UNUSED;

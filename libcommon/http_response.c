@@ -147,3 +147,19 @@ int http_encode(struct buf *buf, const char *s, bool keep_slash, struct err *err
     }
     return 0;
 }
+
+int http_peer_check(void *arg, struct err *err)
+{
+    CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
+    struct http_peer *peer = arg;
+    const struct http_request request = {
+        .url = peer->url, .connect_timeout_ms = 3000, .timeout_ms = 5000};
+
+    if (http_call(peer->client, &request, &resp, err) < 0) {
+        /* It says more than we want to hear. */
+        return strcmp(err->code, "too_large") == 0 ? 0 : -1;
+    }
+    return resp.status >= 502 && resp.status <= 504
+               ? http_error_from_status(err, resp.status, "health call")
+               : 0;
+}

@@ -15,55 +15,108 @@ static const double buckets[] = {0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1,
                                  2,     5,    10,   20,   60,  300, 1200};
 #define N_BUCKETS (sizeof(buckets) / sizeof(buckets[0]))
 
+/* What each program shows. labels: their names, in the order in which callers write them. */
 static const struct {
     const char *name;
     enum metric_type type;
+    const char *labels;
     const char *help;
 } metric_defs[] = {
-    {"docfleet_build_info", GAUGE, "Constant 1, labelled with the version"},
-    {"docfleet_files_total", COUNTER, "Files that ended a stage, by outcome"},
-    {"docfleet_stage_duration_seconds", HISTOGRAM, "Time of a unit from claim to its end"},
-    {"docfleet_stage_hop_seconds", HISTOGRAM, "Time from a work order's dispatch to its claim"},
-    {"docfleet_dispatch_pick_seconds", HISTOGRAM,
+    /* every service */
+    {"docfleet_build_info", GAUGE, "version,commit,service", "Constant 1, labelled with what runs"},
+    {"docfleet_dependency_up", GAUGE, "dependency",
+     "1 where the dependency answers, 0 from its second failed check on"},
+    {"docfleet_db_connections", GAUGE, "pool,state", "Connections to Postgres, used and idle"},
+    {"docfleet_db_connections_max", GAUGE, "pool", "Most connections the pool may open"},
+    {"docfleet_db_waits_total", COUNTER, "pool", "Times somebody waited for a free connection"},
+    {"docfleet_db_busy_total", COUNTER, "pool", "Times no connection became free in time"},
+    {"docfleet_scratch_free_bytes", GAUGE, "", "Free bytes of the scratch folder's disk"},
+    {"docfleet_scratch_size_bytes", GAUGE, "", "Size of the scratch folder's disk"},
+    {"docfleet_certificate_expiry_seconds", GAUGE, "use",
+     "Unix time at which a certificate in use ends"},
+    {"docfleet_series_dropped_total", COUNTER, "", "Series refused because there are too many"},
+    {"process_cpu_seconds_total", COUNTER, "", "Processor time of this process"},
+    {"process_resident_memory_bytes", GAUGE, "", "Resident memory of this process"},
+    {"process_virtual_memory_bytes", GAUGE, "", "Address space of this process"},
+    {"process_open_fds", GAUGE, "", "Open file descriptors"},
+    {"process_max_fds", GAUGE, "", "Most file descriptors that may be open"},
+    {"process_threads", GAUGE, "", "Threads of this process"},
+    {"process_start_time_seconds", GAUGE, "", "Unix time at which this process began"},
+    /* ingest-gateway */
+    {"docfleet_http_requests_total", COUNTER, "route,status", "Requests by route and status"},
+    {"docfleet_http_request_duration_seconds", HISTOGRAM, "route", "Time of a request by route"},
+    {"docfleet_upload_bytes_total", COUNTER, "protocol", "Bytes received, by protocol"},
+    {"docfleet_event_streams", GAUGE, "", "Open streams of live events"},
+    {"docfleet_audit_failures_total", COUNTER, "", "Audit rows that could not be written"},
+    /* dispatcher */
+    {"docfleet_leader", GAUGE, "stage,shard", "1 where this process leads the stage's shard"},
+    {"docfleet_queue_depth", GAUGE, "stage,shard,state",
+     "Tasks of a stage: pending, and out (sent or running)"},
+    {"docfleet_queue_oldest_seconds", GAUGE, "stage,shard",
+     "Age of the oldest waiting task of a stage"},
+    {"docfleet_queue_users", GAUGE, "stage,shard", "Users with something waiting"},
+    {"docfleet_credit", GAUGE, "stage,shard,kind", "Credit of a stage: granted and used"},
+    {"docfleet_stage_paused", GAUGE, "stage,shard",
+     "1 where nothing is sent by an operator's wish"},
+    {"docfleet_workers_live", GAUGE, "stage,shard", "Workers that have shown themselves lately"},
+    {"docfleet_worker_slots", GAUGE, "stage,shard", "Units that live workers can run at once"},
+    {"docfleet_fairness_top_share", GAUGE, "stage,shard",
+     "Share of the user that got most of what was served lately"},
+    {"docfleet_fairness_jain", GAUGE, "stage,shard", "Jain index over users with backlog"},
+    {"docfleet_dispatched_total", COUNTER, "stage", "Work orders sent"},
+    {"docfleet_dispatch_pick_seconds", HISTOGRAM, "stage",
      "Time to choose a batch of work orders and to mark it as sent"},
-    {"docfleet_queue_depth", GAUGE, "Tasks of a stage by state"},
-    {"docfleet_queue_oldest_seconds", GAUGE, "Age of the oldest waiting task of a stage"},
-    {"docfleet_inflight", GAUGE, "Units running in this process"},
-    {"docfleet_credit", GAUGE, "Credit of a stage: granted and used"},
-    {"docfleet_retries_total", COUNTER, "Units put back, by class"},
-    {"docfleet_claims_stale_total", COUNTER, "Work orders skipped at the claim"},
-    {"docfleet_handed_back_total", COUNTER, "Work orders given back before they were claimed"},
-    {"docfleet_breaker_state", GAUGE, "0 closed, 1 half-open, 2 open, by dependency"},
-    {"docfleet_breaker_openings_total", COUNTER, "How often a breaker opened, by dependency"},
-    {"docfleet_records_skipped_total", COUNTER, "Kafka records that could not be read"},
-    {"docfleet_lease_takeovers_total", COUNTER, "Expired leases put back by the sweeper"},
-    {"docfleet_leases_lost_total", COUNTER, "Units whose lease was lost while they ran"},
-    {"docfleet_sweeper_reemits_total", COUNTER, "Unclaimed work orders sent again"},
-    {"docfleet_dispatched_total", COUNTER, "Work orders sent"},
-    {"docfleet_events_published_total", COUNTER, "Events given a position and sent"},
-    {"docfleet_leader", GAUGE, "1 where this process leads the stage"},
-    {"docfleet_dead_letters", GAUGE, "Open dead letters, by stage and reason"},
-    {"docfleet_dependency_up", GAUGE, "1 where the dependency answers"},
-    {"docfleet_provider_throttles_total", COUNTER, "Throttled calls, by provider"},
-    {"docfleet_provider_calls_total", COUNTER, "Calls to paid providers, by outcome"},
-    {"docfleet_provider_cost_total", COUNTER, "Money spent at the AI provider, by its price list"},
-    {"docfleet_provider_tokens_total", COUNTER, "Tokens used at the AI provider, by kind"},
-    {"docfleet_upload_bytes_total", COUNTER, "Bytes received, by protocol"},
-    {"docfleet_ledger_mismatch", GAUGE, "Batches and datasets whose counts do not add up"},
-    {"docfleet_fairness_top_share", GAUGE, "Share of the busiest user in what is out"},
-    {"docfleet_fairness_jain", GAUGE, "Jain index over users with backlog"},
-    {"docfleet_jail_kills_total", COUNTER, "Children that did not end well, by reason"},
-    {"docfleet_jail_degraded", GAUGE, "1 where a wall of the cage is missing"},
-    {"docfleet_objects_deleted_total", COUNTER, "Objects deleted by the cleaner, by reason"},
-    {"docfleet_http_requests_total", COUNTER, "Requests by route and status"},
-    {"docfleet_http_request_duration_seconds", HISTOGRAM, "Time of a request by route"},
-    {"docfleet_audit_failures_total", COUNTER, "Audit rows that could not be written"},
-    {"docfleet_series_dropped_total", COUNTER, "Series refused because there are too many"},
+    {"docfleet_lease_takeovers_total", COUNTER, "stage", "Expired leases put back by the sweeper"},
+    {"docfleet_sweeper_reemits_total", COUNTER, "stage", "Unclaimed work orders sent again"},
+    {"docfleet_dead_letters", GAUGE, "stage,reason", "Open dead letters, by stage and reason"},
+    {"docfleet_events_published_total", COUNTER, "", "Events given a position and sent"},
+    /* workers */
+    {"docfleet_files_total", COUNTER, "stage,outcome", "Files that ended a stage, by outcome"},
+    {"docfleet_stage_duration_seconds", HISTOGRAM, "stage", "Time of a unit from claim to its end"},
+    {"docfleet_stage_hop_seconds", HISTOGRAM, "stage",
+     "Time from a work order's dispatch to its claim"},
+    {"docfleet_inflight", GAUGE, "stage", "Units running in this process"},
+    {"docfleet_slots", GAUGE, "stage", "Units this process can run at once"},
+    {"docfleet_kafka_lag", GAUGE, "stage",
+     "Work orders of this process's partitions not yet claimed"},
+    {"docfleet_retries_total", COUNTER, "stage,class", "Units put back, by class"},
+    {"docfleet_claims_stale_total", COUNTER, "stage", "Work orders skipped at the claim"},
+    {"docfleet_handed_back_total", COUNTER, "stage",
+     "Work orders given back before they were claimed"},
+    {"docfleet_records_skipped_total", COUNTER, "stage", "Kafka records that could not be read"},
+    {"docfleet_leases_lost_total", COUNTER, "stage", "Units whose lease was lost while they ran"},
+    {"docfleet_breaker_state", GAUGE, "dependency", "0 closed, 1 half-open, 2 open, by dependency"},
+    {"docfleet_breaker_openings_total", COUNTER, "dependency",
+     "How often a breaker opened, by dependency"},
+    {"docfleet_jail_kills_total", COUNTER, "stage,reason",
+     "Children that did not end well, by reason"},
+    {"docfleet_jail_degraded", GAUGE, "stage", "1 where a wall of the cage is missing"},
+    /* ai-extractor and ocr-fallback, with a paid provider */
+    {"docfleet_provider_calls_total", COUNTER, "provider,outcome",
+     "Calls to paid providers, by outcome"},
+    {"docfleet_provider_throttles_total", COUNTER, "provider", "Throttled calls, by provider"},
+    {"docfleet_provider_cost_total", COUNTER, "provider", "Money spent, by the configured prices"},
+    {"docfleet_provider_tokens_total", COUNTER, "provider,kind",
+     "Tokens used at the AI provider, by kind"},
+    /* cleaner */
+    {"docfleet_ledger_mismatch", GAUGE, "", "Batches and datasets whose counts do not add up"},
+    {"docfleet_objects_deleted_total", COUNTER, "reason", "Objects deleted, by reason"},
+    {"docfleet_cleaner_last_success_seconds", GAUGE, "",
+     "Unix time at which the last whole sweep ended"},
+    /* docfleetctl canary */
+    {"docfleet_canary_success", GAUGE, "", "1 where the last canary file came through, else 0"},
+    {"docfleet_canary_seconds", GAUGE, "", "Time of the last canary file, upload to all results"},
+    {"docfleet_canary_objective_seconds", GAUGE, "", "Time a canary file may take"},
+    {"docfleet_canary_last_success_seconds", GAUGE, "",
+     "Unix time at which the last canary file came through"},
+    {"docfleet_canary_step_seconds", GAUGE, "step", "Of the last canary file: time of each step"},
+    {"docfleet_canary_runs_total", COUNTER, "outcome", "Canary files: done, slow or failed"},
 };
 
 struct series {
     size_t def;
     char *labels;
+    bool fresh;   /* since metrics_begin */
     double value; /* counter, gauge; histogram: sum */
     uint64_t count;
     uint64_t le[N_BUCKETS];
@@ -74,6 +127,14 @@ static struct series *series;
 static size_t n_series, cap_series;
 static uint64_t dropped;
 
+/* Who is asked for values before they are shown. */
+static pthread_mutex_t collectors_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct collector {
+    metrics_collect_fn fn;
+    void *arg;
+} collectors[METRICS_COLLECTORS_MAX];
+static size_t n_collectors;
+
 static size_t def_of(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(metric_defs); i++) {
@@ -83,6 +144,30 @@ static size_t def_of(const char *name)
     }
     assert(!"metric is not in the table");
     return 0;
+}
+
+/* Have the labels the names that the table says, in its order? Looked at once for each series. */
+static bool labels_fit(const char *names, const char *labels)
+{
+    while (*names) {
+        size_t len = strcspn(names, ",");
+        if (strncmp(names, labels, len) != 0 || strncmp(labels + len, "=\"", 2) != 0) {
+            return false;
+        }
+        labels += len + 2;
+        while (*labels && *labels != '"') {
+            labels += *labels == '\\' && labels[1] ? 2 : 1;
+        }
+        if (*labels != '"') {
+            return false;
+        }
+        labels++;
+        names += len + (names[len] == ',' ? 1 : 0);
+        if (*names && *labels++ != ',') {
+            return false;
+        }
+    }
+    return *labels == '\0';
 }
 
 static struct series *find(const char *name, const char *labels, bool make)
@@ -97,6 +182,7 @@ static struct series *find(const char *name, const char *labels, bool make)
     if (!make) {
         return NULL;
     }
+    assert(labels_fit(metric_defs[def].labels, labels));
     /* The count of what was dropped has a place of its own. */
     bool room =
         n_series < METRICS_SERIES_MAX - 1 || strcmp(name, "docfleet_series_dropped_total") == 0;
@@ -133,8 +219,70 @@ void metrics_set(const char *name, const char *labels, double value)
     struct series *s = find(name, labels, true);
     if (s) {
         s->value = value;
+        s->fresh = true;
     }
     pthread_mutex_unlock(&lock);
+}
+
+/* The lock is held. */
+static void drop(size_t i)
+{
+    free(series[i].labels);
+    series[i] = series[--n_series];
+}
+
+void metrics_remove(const char *name, const char *labels)
+{
+    pthread_mutex_lock(&lock);
+    const struct series *s = find(name, labels, false);
+    if (s) {
+        drop((size_t)(s - series));
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void metrics_begin(const char *name)
+{
+    size_t def = def_of(name);
+
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < n_series; i++) {
+        series[i].fresh = series[i].fresh && series[i].def != def;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void metrics_end(const char *name)
+{
+    size_t def = def_of(name);
+
+    pthread_mutex_lock(&lock);
+    for (size_t i = n_series; i-- > 0;) {
+        if (series[i].def == def && !series[i].fresh) {
+            drop(i);
+        }
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+void metrics_collect(metrics_collect_fn fn, void *arg)
+{
+    pthread_mutex_lock(&collectors_lock);
+    assert(n_collectors < METRICS_COLLECTORS_MAX);
+    collectors[n_collectors++] = (struct collector){fn, arg};
+    pthread_mutex_unlock(&collectors_lock);
+}
+
+void metrics_uncollect(metrics_collect_fn fn, const void *arg)
+{
+    pthread_mutex_lock(&collectors_lock);
+    for (size_t i = 0; i < n_collectors; i++) {
+        if (collectors[i].fn == fn && collectors[i].arg == arg) {
+            collectors[i] = collectors[--n_collectors];
+            break;
+        }
+    }
+    pthread_mutex_unlock(&collectors_lock);
 }
 
 void metrics_observe(const char *name, const char *labels, double seconds)
@@ -208,6 +356,12 @@ int metrics_render(struct buf *buf, struct err *err)
 {
     int r = 0;
 
+    /* Held meanwhile, so that who has taken itself off the list is asked no more. */
+    pthread_mutex_lock(&collectors_lock);
+    for (size_t i = 0; i < n_collectors; i++) {
+        collectors[i].fn(collectors[i].arg);
+    }
+    pthread_mutex_unlock(&collectors_lock);
     pthread_mutex_lock(&lock);
     if (dropped > 0) {
         struct series *s = find("docfleet_series_dropped_total", "", true);

@@ -14,10 +14,17 @@
 
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/process.h"
 
 #ifndef DOCFLEET_VERSION
 #define DOCFLEET_VERSION "0.1.0"
 #endif
+
+#ifndef DOCFLEET_COMMIT
+#define DOCFLEET_COMMIT "unknown"
+#endif
+
+#define MAIN_LIMIT_MS 60000U
 
 #define CORE(field) offsetof(struct core_options, field)
 
@@ -93,6 +100,7 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
     struct option_table tables[2] = {
         {core_option_defs, core_option_count, &service->core},
     };
+    char labels[160];
     sigset_t set;
 
     *service = (struct service){.name = name};
@@ -116,6 +124,9 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
     /* No thread exists yet: all of them inherit the mask. */
     sigprocmask(SIG_BLOCK, &set, NULL); /* NOLINT(concurrency-mt-unsafe) */
     make_id(service);
+    snprintf(labels, sizeof(labels), "version=\"%s\",commit=\"%s\",service=\"%s\"",
+             docfleet_version(), DOCFLEET_COMMIT, name);
+    metrics_set("docfleet_build_info", labels, 1);
     return 0;
 }
 
@@ -136,10 +147,10 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
                     struct err *err)
 {
     const struct core_options *core = &service->core;
-    char labels[80];
 
     if (db_open(&(struct db_config){.url = core->database_url,
                                     .application_name = service->id,
+                                    .pool = "main",
                                     .max_conns = db_conns,
                                     .generic_plans = service->generic_plans,
                                     .lazy_commit = service->lazy_commit,
@@ -159,9 +170,6 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
                    &service->store, err) < 0) {
         return -1;
     }
-    snprintf(labels, sizeof(labels), "version=\"%s\",service=\"%s\"", docfleet_version(),
-             service->name);
-    metrics_set("docfleet_build_info", labels, 1);
     return notifier_start(service_direct_url(service), service->id, &service->notifier, err);
 }
 
@@ -179,8 +187,8 @@ int service_probes(struct service *service, bool store_required, const struct he
                    size_t n_more, struct err *err)
 {
     struct health_dep deps[HEALTH_DEPS_MAX] = {
-        {"postgres", true, check_db, service->db},
-        {"store", store_required, check_store, service->store},
+        {"postgres", true, check_db, service->db, 0},
+        {"store", store_required, check_store, service->store, 0},
     };
 
     if (n_more > HEALTH_DEPS_MAX - 2) {
@@ -189,8 +197,13 @@ int service_probes(struct service *service, bool store_required, const struct he
     for (size_t i = 0; i < n_more; i++) {
         deps[2 + i] = more[i];
     }
-    return health_start(service->core.probe_address, (int)service->core.probe_port, deps,
-                        2 + n_more, &service->health, err);
+    if (health_start(service->core.probe_address, (int)service->core.probe_port, deps, 2 + n_more,
+                     &service->health, err) < 0) {
+        return -1;
+    }
+    metrics_collect(process_collect_scratch, service->core.scratch_dir);
+    service->pulse = health_pulse(service->health, "the main loop", MAIN_LIMIT_MS);
+    return 0;
 }
 
 bool service_wait(struct service *service, int timeout_ms)
@@ -199,6 +212,9 @@ bool service_wait(struct service *service, int timeout_ms)
                           .tv_nsec = (long)(timeout_ms % 1000) * 1000000L};
     sigset_t set;
 
+    if (service->health) {
+        health_beat(service->health, service->pulse);
+    }
     if (atomic_load(&service->stopping)) {
         return true;
     }
@@ -207,7 +223,7 @@ bool service_wait(struct service *service, int timeout_ms)
     sigaddset(&set, SIGINT);
     int sig;
     do {
-        sig = timeout_ms < 0 ? sigwaitinfo(&set, NULL) : sigtimedwait(&set, NULL, &ts);
+        sig = sigtimedwait(&set, NULL, &ts);
     } while (sig < 0 && errno == EINTR);
     if (sig > 0) {
         atomic_store(&service->stopping, true);
@@ -220,6 +236,7 @@ bool service_wait(struct service *service, int timeout_ms)
 
 void service_end(struct service *service)
 {
+    metrics_uncollect(process_collect_scratch, service->core.scratch_dir);
     health_stop(service->health);
     notifier_stop(service->notifier);
     store_free(service->store);

@@ -46,6 +46,7 @@ struct service {
     struct store *store;
     struct notifier *notifier;
     struct health *health;
+    int pulse;               /* of the main loop: service_wait beats it */
     bool generic_plans;      /* set before service_connect where all statements go by key */
     bool lazy_commit;        /* likewise; see db.h */
     atomic_bool stopping;    /* set once by SIGTERM or SIGINT */
@@ -64,8 +65,8 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
 /* Starts the probe server with postgres and store (as required or not) and further dependencies. */
 int service_probes(struct service *service, bool store_required, const struct health_dep *more,
                    size_t n_more, struct err *err) WARN_UNUSED;
-/* Waits for SIGTERM or SIGINT up to timeout_ms (-1: for ever); true when one came, now or before.
- */
+/* Waits for SIGTERM or SIGINT up to timeout_ms; true when one came, now or before. To be called
+ * again within a minute once the probes are served, or /livez fails. */
 bool service_wait(struct service *service, int timeout_ms);
 /* Stops and frees all. */
 void service_end(struct service *service);

@@ -22,9 +22,11 @@
 #define POLL_MS 100
 #define LAST_POLL_MS 20    /* of the drain */
 #define LAST_POLLS_MS 150U /* all of them */
+#define BREAKER_LOOK_MS 500U
 #define SHUT_BEFORE_PAUSE_MS 300U
 #define KEEPER_MS 100U
-#define DEAF_MS 5000 /* for units to notice that the grace is over */
+#define LOOP_LIMIT_MS 180000U /* far beyond what the time limits of their calls add up to */
+#define DEAF_MS 5000          /* for units to notice that the grace is over */
 #define WORKER_STATEMENT_MS 15000U
 
 /* Polling ---------------------------------------------------------------------------------------*/
@@ -86,9 +88,11 @@ static bool should_pause(struct worker *worker, uint64_t *shut_since)
 static void *poll_loop(void *arg)
 {
     struct worker *worker = arg;
+    int pulse = health_pulse(worker->service.health, "the loop that polls kafka", LOOP_LIMIT_MS);
     uint64_t shut_since = 0;
 
     while (!atomic_load(&worker->service.stopping)) {
+        health_beat(worker->service.health, pulse);
         bus_pause(worker->consumer, should_pause(worker, &shut_since));
         if (poll_once(worker, POLL_MS) < 0) {
             return NULL;
@@ -144,8 +148,11 @@ static void nap(long ms)
 static void *keeper_loop(void *arg)
 {
     struct keeper *keeper = arg;
+    struct health *health = keeper->worker->service.health;
+    int pulse = health_pulse(health, "the loop that renews leases", LOOP_LIMIT_MS);
 
     while (!atomic_load(&keeper->stop)) {
+        health_beat(health, pulse);
         unit_core_keep(&keeper->worker->core);
         nap(KEEPER_MS);
     }
@@ -208,6 +215,14 @@ static int check_kafka(void *arg, struct err *err)
     return bus_consumer_ping(arg, err);
 }
 
+/* For metrics_collect. */
+static void show_lag(void *arg)
+{
+    const struct worker *worker = arg;
+
+    metrics_set("docfleet_kafka_lag", worker->core.label, (double)bus_lag(worker->consumer));
+}
+
 struct breaker_check {
     struct guard *guard;
     enum guard_dep dep;
@@ -228,17 +243,23 @@ static int start_probes(struct worker *worker, struct err *err)
     static const char *const names[GUARD_DEPS] = {"breaker_store", "breaker_textract",
                                                   "breaker_ai"};
     static struct breaker_check checks[GUARD_DEPS];
-    struct health_dep deps[1 + GUARD_DEPS] = {{"kafka", true, check_kafka, worker->consumer}};
+    struct health_dep deps[1 + GUARD_DEPS + 1] = {
+        {"kafka", true, check_kafka, worker->consumer, 0}};
     size_t n = 1;
 
     for (int dep = 0; dep < GUARD_DEPS; dep++) {
         enum guard_need need = guard_need(&worker->guard, dep);
         if (need != GUARD_UNUSED) {
             checks[dep] = (struct breaker_check){&worker->guard, dep};
-            deps[n++] =
-                (struct health_dep){names[dep], need != GUARD_HELPFUL, check_breaker, &checks[dep]};
+            deps[n++] = (struct health_dep){names[dep], need != GUARD_HELPFUL, check_breaker,
+                                            &checks[dep], BREAKER_LOOK_MS};
         }
     }
+    if (worker->ctx.provider.check) {
+        deps[n++] = worker->ctx.provider;
+    }
+    metrics_set("docfleet_slots", worker->core.label, worker->core.slots);
+    metrics_collect(show_lag, worker);
     return service_probes(&worker->service, worker->stage->store_required, deps, n, err);
 }
 
@@ -276,6 +297,7 @@ static int serve(struct worker *worker, struct err *err)
     /* The probes ask the consumer: they end before it does. */
     health_stop(worker->service.health);
     worker->service.health = NULL;
+    metrics_uncollect(show_lag, worker);
     bus_consumer_free(worker->consumer);
     worker->consumer = NULL;
     return is_fatal(worker) ? err_set(err, ERR_FATAL, "fatal", "a fatal error ended the worker")
@@ -305,6 +327,7 @@ static int open_keeper_db(struct worker *worker, struct err *err)
     limit = limit < 1000 ? 1000 : limit > 5000 ? 5000 : limit;
     return db_open(&(struct db_config){.url = worker->service.core.database_url,
                                        .application_name = worker->service.id,
+                                       .pool = "keeper",
                                        .max_conns = 2,
                                        .generic_plans = true,
                                        .connect_timeout_ms = limit,

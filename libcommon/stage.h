@@ -15,11 +15,12 @@
 
 struct stage_ctx {
     struct service *service;
-    const void *options; /* the stage's own struct */
-    struct jail *jail;   /* NULL when the stage has none */
-    struct jail *jail2;  /* preview-worker's office zygote */
-    struct guard *guard; /* breakers; NULL: none */
-    void *state;         /* of the stage: made in setup, freed in teardown */
+    const void *options;        /* the stage's own struct */
+    struct jail *jail;          /* NULL when the stage has none */
+    struct jail *jail2;         /* preview-worker's office zygote */
+    struct guard *guard;        /* breakers; NULL: none */
+    struct health_dep provider; /* setup may name one more dependency; zeroed: none */
+    void *state;                /* of the stage: made in setup, freed in teardown */
 };
 
 /* One claimed unit at work. */

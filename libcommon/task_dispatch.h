@@ -118,6 +118,10 @@ struct task_queue_state {
 int task_publish(struct db *db, int stage, const struct task_queue_state *state,
                  struct err *err) WARN_UNUSED;
 
+/* Where a stage has several shards: has this one's leader seen the pause? */
+int task_publish_shard(struct db *db, int stage, int shard, bool paused,
+                       struct err *err) WARN_UNUSED;
+
 /* Open dead letters by stage and reason; reasons that have had any come with 0. */
 typedef void (*task_letters_fn)(void *ctx, int stage, const char *reason, int64_t n);
 int task_letters(struct db *db, task_letters_fn fn, void *ctx, struct err *err) WARN_UNUSED;

@@ -172,3 +172,16 @@ int task_publish(struct db *db, int stage, const struct task_queue_state *state,
     snprintf(oldest, sizeof(oldest), "%.3f", state->oldest_s > 0 ? state->oldest_s : 0);
     return db_run(db, publish_sql, 10, params, NULL, err);
 }
+
+static const char publish_shard_sql[] =
+    "INSERT INTO stage_shard (stage, shard, paused) VALUES ($1::smallint, $2::smallint, "
+    "$3::boolean)"
+    " ON CONFLICT (stage, shard) DO UPDATE SET paused = excluded.paused, updated_at = now()";
+
+int task_publish_shard(struct db *db, int stage, int shard, bool paused, struct err *err)
+{
+    struct db_num n_stage, n_shard;
+    const char *params[] = {db_num(&n_stage, stage), db_num(&n_shard, shard), paused ? "t" : "f"};
+
+    return db_run(db, publish_shard_sql, 3, params, NULL, err);
+}

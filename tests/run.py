@@ -84,7 +84,7 @@ def build(goals):
 
 def servers():
     return all([quiet([f"{ROOT}/deploy/local/fetch", name], "fetch-" + name)
-                for name in ("kafka", "versitygw", "s3proxy")])
+                for name in ("kafka", "versitygw", "s3proxy", "prometheus")])
 
 
 def console():

@@ -5,6 +5,7 @@
  */
 #include "services/ai-extractor/stage.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct ai_state {
     const struct backend *backend;
     struct backend *openai; /* owned; NULL with the rules */
     struct http_client *http;
+    struct http_peer peer;
     struct guard *guard;
 };
 
@@ -292,6 +294,9 @@ static int setup_openai(struct ai_state *state, struct err *err)
         return -1;
     }
     state->backend = state->openai;
+    state->peer.client = state->http;
+    snprintf(state->peer.url, sizeof(state->peer.url), "%s%smodels", ai_options.url,
+             ai_options.url[strlen(ai_options.url) - 1] == '/' ? "" : "/");
     return 0;
 }
 
@@ -322,6 +327,10 @@ static int ai_setup(struct stage_ctx *ctx, struct err *err)
     if (strcmp(ai_options.backend, "openai") == 0 && setup_openai(state, err) < 0) {
         ai_teardown(ctx);
         return -1;
+    }
+    if (state->openai) {
+        ctx->provider =
+            (struct health_dep){"ai", false, http_peer_check, &state->peer, HTTP_PEER_EVERY_MS};
     }
     return 0;
 }

@@ -242,6 +242,13 @@ static int fold_counts(struct service *service, struct err *err)
     return 0;
 }
 
+/* Another replica sweeps now, and tells. */
+static void show_nothing(void)
+{
+    metrics_remove("docfleet_ledger_mismatch", "");
+    metrics_remove("docfleet_cleaner_last_success_seconds", "");
+}
+
 static int sweep_all(struct service *service, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(prune_sql); i++) {
@@ -273,9 +280,14 @@ int sweep_tick(struct service *service, struct err *err)
         return -1;
     }
     if (!db_bool(res, 0, 0)) {
+        show_nothing();
         return 0;
     }
     /* The lock's transaction stays idle meanwhile; a sweep that outlasts its time limit goes on
      * without the lock, which costs double work at worst. */
-    return sweep_all(service, err);
+    if (sweep_all(service, err) < 0) {
+        return -1;
+    }
+    metrics_set("docfleet_cleaner_last_success_seconds", "", (double)clock_wall_ms() / 1000);
+    return 0;
 }

@@ -52,6 +52,7 @@ struct dispatcher {
     uint64_t broker_at; /* when the broker was last asked whether it is there */
     uint64_t topics_at; /* they were made again last */
     bool broker_alive;
+    int events_pulse; /* of the events' loop */
 };
 
 struct stage_thread {
@@ -59,6 +60,10 @@ struct stage_thread {
     int stage;
     int shard;
 };
+
+/* A loop that has not come round for so long is stuck: one statement may take 20 s, one sending 11,
+ * and a round is given up at the first failure. */
+#define LOOP_LIMIT_MS 300000U
 
 void wake_init(struct wake *wake);
 void wake_user(struct wake *wake, const char *user_id);

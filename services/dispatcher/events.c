@@ -79,6 +79,7 @@ static bool send_all(struct dispatcher *d, struct outgoing *out)
             metrics_add("docfleet_events_published_total", "", (double)out->n);
             break;
         }
+        health_beat(d->service.health, d->events_pulse); /* it waits for the broker, as it should */
         if (clock_mono_ms() - told_ms >= 10000 || told_ms == 0) {
             told_ms = clock_mono_ms();
             log_err(LOG_WARN, "events not sent, trying again", &err);
@@ -153,8 +154,10 @@ void *events_loop(void *arg)
     int64_t saved = 0;
     int n = 0;
 
+    d->events_pulse = health_pulse(d->service.health, "events", LOOP_LIMIT_MS);
     while (out && !atomic_load(&d->service.stopping)) {
         struct err err = ERR_INIT;
+        health_beat(d->service.health, d->events_pulse);
         if (leader_hold(&leader, d) != LEADS_YES) {
             leads = false;
             wake_wait(&d->wakes[0][0], 1000, NULL, &overflow);
@@ -182,6 +185,7 @@ void *events_loop(void *arg)
     if (out) {
         save_position(d, out->sent_pos, &saved);
     }
+    health_rest(d->service.health, d->events_pulse);
     leader_release(&leader);
     free(out);
     return NULL;
@@ -198,6 +202,19 @@ static void letter_metric(void *ctx, int stage, const char *reason, int64_t n)
     metrics_set("docfleet_dead_letters", labels, (double)n);
 }
 
+/* What could not be counted stays as it was last seen. */
+static void count_letters(struct dispatcher *d)
+{
+    struct err err = ERR_INIT;
+
+    metrics_begin("docfleet_dead_letters");
+    if (task_letters(d->service.db, letter_metric, d, &err) < 0) {
+        log_err(LOG_DEBUG, "dead letters not counted", &err);
+        return;
+    }
+    metrics_end("docfleet_dead_letters");
+}
+
 void *due_loop(void *arg)
 {
     struct dispatcher *d = arg;
@@ -206,6 +223,7 @@ void *due_loop(void *arg)
     struct lead_io io;
     struct timespec ts = {.tv_nsec = 250000000L};
     uint64_t letters_at = 0;
+    int pulse = health_pulse(d->service.health, "due tasks", LOOP_LIMIT_MS);
 
     lead_io_of(&thread, &io);
     while (!atomic_load(&d->service.stopping)) {
@@ -214,14 +232,18 @@ void *due_loop(void *arg)
         if (leads && stage_promote(&io, &err) < 0) {
             log_err(LOG_DEBUG, "due tasks wait", &err);
         }
+        health_beat(d->service.health, pulse);
         if (leads && clock_mono_ms() >= letters_at) {
             letters_at = clock_mono_ms() + LETTERS_MS;
-            if (task_letters(d->service.db, letter_metric, d, &err) < 0) {
-                log_err(LOG_DEBUG, "dead letters not counted", &err);
-            }
+            count_letters(d);
+        } else if (!leads && letters_at > 0) {
+            letters_at = 0; /* the next leader tells */
+            metrics_begin("docfleet_dead_letters");
+            metrics_end("docfleet_dead_letters");
         }
         nanosleep(&ts, NULL);
     }
+    health_rest(d->service.health, pulse);
     leader_release(&leader);
     return NULL;
 }

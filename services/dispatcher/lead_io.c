@@ -114,35 +114,66 @@ static int io_census(void *ctx, int stage, task_census_fn fn, void *arg, double 
 
 /* What is shown ---------------------------------------------------------------------------------*/
 
-static void show(int stage, const struct lead_stats *stats)
+/* Each shard shows its own part: sums over the label are the stage's. With stats NULL it shows
+ * nothing, as the figures of who leads no more would stay as they are. */
+static void show(const struct stage_thread *thread, const struct lead_stats *stats)
 {
-    char label[32], labels[64];
+    const struct lead_stats none = {0}, *from = stats ? stats : &none;
+    const struct {
+        const char *name, *more;
+        double value;
+    } gauges[] = {
+        {"docfleet_credit", ",kind=\"granted\"", (double)from->queue.credit},
+        {"docfleet_credit", ",kind=\"used\"", (double)from->queue.out},
+        {"docfleet_queue_depth", ",state=\"pending\"", (double)from->queue.waiting},
+        {"docfleet_queue_depth", ",state=\"out\"", (double)from->queue.out},
+        {"docfleet_queue_oldest_seconds", "", from->queue.oldest_s},
+        {"docfleet_queue_users", "", (double)from->queue.users},
+        {"docfleet_stage_paused", "", from->queue.paused ? 1 : 0},
+        {"docfleet_workers_live", "", (double)from->workers},
+        {"docfleet_worker_slots", "", from->slots},
+        {"docfleet_fairness_top_share", "", from->top_share},
+        {"docfleet_fairness_jain", "", from->jain},
+    };
+    char labels[80];
 
-    snprintf(label, sizeof(label), "stage=\"%s\"", stage_name(stage));
-    snprintf(labels, sizeof(labels), "%s,kind=\"granted\"", label);
-    metrics_set("docfleet_credit", labels, (double)stats->queue.credit);
-    snprintf(labels, sizeof(labels), "%s,kind=\"used\"", label);
-    metrics_set("docfleet_credit", labels, (double)stats->queue.out);
-    snprintf(labels, sizeof(labels), "%s,state=\"pending\"", label);
-    metrics_set("docfleet_queue_depth", labels, (double)stats->queue.waiting);
-    snprintf(labels, sizeof(labels), "%s,state=\"out\"", label);
-    metrics_set("docfleet_queue_depth", labels, (double)stats->queue.out);
-    metrics_set("docfleet_queue_oldest_seconds", label, stats->queue.oldest_s);
-    metrics_set("docfleet_fairness_top_share", label, stats->top_share);
-    metrics_set("docfleet_fairness_jain", label, stats->jain);
+    for (size_t i = 0; i < ARRAY_LEN(gauges); i++) {
+        snprintf(labels, sizeof(labels), "stage=\"%s\",shard=\"%d\"%s", stage_name(thread->stage),
+                 thread->shard, gauges[i].more);
+        if (stats) {
+            metrics_set(gauges[i].name, labels, gauges[i].value);
+        } else {
+            metrics_remove(gauges[i].name, labels);
+        }
+    }
 }
 
-void lead_io_show_nothing(int stage)
+void lead_io_show_nothing(const struct stage_thread *thread)
 {
-    const struct lead_stats nothing = {.jain = 1};
-
-    show(stage, &nothing);
+    show(thread, NULL);
 }
 
+/* One row a stage: the first shard speaks for the others, which are as it is. */
 static int io_publish(void *ctx, int stage, const struct lead_stats *stats, struct err *err)
 {
-    show(stage, stats);
-    return task_publish(db_of(ctx), stage, &stats->queue, err);
+    const struct stage_thread *thread = ctx;
+    int shards = (int)thread->dispatcher->options.shards;
+    struct task_queue_state whole = stats->queue;
+
+    show(thread, stats);
+    if (shards > 1 &&
+        task_publish_shard(db_of(ctx), stage, thread->shard, stats->queue.paused, err) < 0) {
+        return -1;
+    }
+    if (thread->shard != 0) {
+        return 0;
+    }
+    whole.waiting *= shards;
+    whole.out *= shards;
+    whole.users *= shards;
+    whole.credit *= shards;
+    whole.rate = whole.rate < 0 ? -1 : whole.rate * shards;
+    return task_publish(db_of(ctx), stage, &whole, err);
 }
 
 static void io_tell(void *ctx, int stage, const struct lead_news *news)

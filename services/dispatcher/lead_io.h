@@ -36,9 +36,11 @@ struct lead_news {
     const struct err *err;      /* or NULL */
 };
 
-/* Of the leader's own state, each second. */
+/* Of the leader's own state, each second: of its shard alone, but for the curves. */
 struct lead_stats {
     struct task_queue_state queue;
+    size_t workers;   /* of the stage, live */
+    int slots;        /* of all of them */
     double top_share; /* share of the served cost of the user that got most */
     double jain;      /* over users that have waited for a while, by cost / weight */
 };
@@ -95,5 +97,5 @@ struct lead_io {
 /* The table of a running dispatcher's thread (dispatcher.h), which has to outlive it. */
 struct stage_thread;
 void lead_io_of(struct stage_thread *thread, struct lead_io *ret_io);
-/* The metrics of a stage that is led by somebody else now. */
-void lead_io_show_nothing(int stage);
+/* The metrics of what is led by somebody else now are shown no more. */
+void lead_io_show_nothing(const struct stage_thread *thread);

@@ -65,11 +65,13 @@ void *stage_loop(void *arg)
     struct loop loop;
     struct err err = ERR_INIT;
     bool overflow = false;
+    int pulse = health_pulse(d->service.health, stage_name(thread->stage), LOOP_LIMIT_MS);
 
     if (loop_init(&loop, thread, &err) < 0) {
         log_err(LOG_ERROR, "cannot lead a stage, another replica will", &err);
     }
     while (loop.lead && !atomic_load(&d->service.stopping)) {
+        health_beat(d->service.health, pulse);
         unsigned ms = loop.leads ? stage_lead_wait_ms(loop.lead) : 0;
         size_t n = wake_wait(wake, ms, loop.users, &overflow);
         enum leads state = leader_hold(&loop.leader, d);
@@ -78,7 +80,7 @@ void *stage_loop(void *arg)
             continue;
         }
         if (loop.leads) {
-            lead_io_show_nothing(thread->stage); /* or two replicas would both show its queue */
+            lead_io_show_nothing(thread); /* or two replicas would both show its queue */
         }
         loop.leads = false;
         if (state == LEADS_NO) {
@@ -86,6 +88,7 @@ void *stage_loop(void *arg)
         }
         wake_wait(wake, FOLLOW_MS, NULL, &overflow);
     }
+    health_rest(d->service.health, pulse);
     leader_release(&loop.leader);
     stage_lead_free(loop.lead);
     free(loop.users);

@@ -133,18 +133,19 @@ int lead_publish(struct stage_lead *lead, struct err *err)
     int64_t waiting = sfq_backlog(lead->sfq);
     double age = (double)(lead->now - lead->census_at) / 1000;
     stats.queue = (struct task_queue_state){
-        .waiting = waiting * lead->c.shards,
-        .out = (int64_t)lead->out.n * lead->c.shards,
-        .users = (int64_t)sfq_flows(lead->sfq) * lead->c.shards,
-        .credit = (int64_t)lead->credit * lead->c.shards,
-        .rate = lead->ended > 0 ? lead->ended * 1000 / lead->ended_ms * lead->c.shards : -1,
+        .waiting = waiting,
+        .out = (int64_t)lead->out.n,
+        .users = (int64_t)sfq_flows(lead->sfq),
+        .credit = lead->credit,
+        .rate = lead->ended > 0 ? lead->ended * 1000 / lead->ended_ms : -1,
         .oldest_s = waiting > 0 ? (lead->oldest_s > 0 ? lead->oldest_s + age : 0) : 0,
         .curve = curve_text(lead, false, curve, sizeof(curve)),
         .curve_bulk = curve_text(lead, true, bulk, sizeof(bulk)),
         .paused = lead->paused};
-    sfq_shares(lead->sfq, &stats.top_share, &stats.jain);
-    if (lead->c.shard != 0) {
-        return 0; /* one row a stage */
+    stats.workers = lead->n_workers;
+    for (size_t i = 0; i < lead->n_workers; i++) {
+        stats.slots += lead->workers[i].slots;
     }
+    sfq_shares(lead->sfq, &stats.top_share, &stats.jain);
     return lead->io.publish(lead->io.ctx, lead->c.stage, &stats, err);
 }

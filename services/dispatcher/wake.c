@@ -123,7 +123,7 @@ static int query_true(PGconn *pg, const char *sql)
     return yes;
 }
 
-static void say_leader(struct leader *leader, bool leads)
+static void show_leader(const struct leader *leader, bool leads, bool tell)
 {
     char label[48];
     int shard = leader->key / LEADER_SHARD;
@@ -131,10 +131,11 @@ static void say_leader(struct leader *leader, bool leads)
                        : leader->key == LEADER_DUE  ? "due"
                                                     : stage_name(leader->key % LEADER_SHARD);
 
-    snprintf(label, sizeof(label), shard ? "stage=\"%s\",shard=\"%d\"" : "stage=\"%s\"", name,
-             shard);
+    snprintf(label, sizeof(label), "stage=\"%s\",shard=\"%d\"", name, shard);
     metrics_set("docfleet_leader", label, leads ? 1 : 0);
-    log_info(leads ? "leads" : "leads no more", kv_str("what", name), kv_i64("shard", shard));
+    if (tell) {
+        log_info(leads ? "leads" : "leads no more", kv_str("what", name), kv_i64("shard", shard));
+    }
 }
 
 static enum leads try_lead(struct leader *leader, struct dispatcher *dispatcher)
@@ -153,7 +154,7 @@ static enum leads try_lead(struct leader *leader, struct dispatcher *dispatcher)
         leader_release(leader);
         return yes == 0 ? LEADS_NO : LEADS_AWAY;
     }
-    say_leader(leader, true);
+    show_leader(leader, true, true);
     return LEADS_YES;
 }
 
@@ -164,12 +165,15 @@ enum leads leader_hold(struct leader *leader, struct dispatcher *dispatcher)
     if (leader->checked_ms && now - leader->checked_ms < LEADER_CHECK_MS) {
         return leader->last;
     }
+    if (leader->checked_ms == 0) {
+        show_leader(leader, false, false); /* nobody leads: that has to be seen, too */
+    }
     leader->checked_ms = now;
     if (!leader->pg) {
         leader->last = try_lead(leader, dispatcher);
     } else if (query_true(leader->pg, "SELECT true") <= 0) {
         leader_release(leader);
-        say_leader(leader, false);
+        show_leader(leader, false, true);
         leader->last = LEADS_AWAY;
     }
     return leader->last;

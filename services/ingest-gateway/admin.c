@@ -65,7 +65,9 @@ static const char stages_sql[] =
     "   (SELECT count(*) FROM dead_letter d WHERE d.stage = s.stage AND d.state = 'open'),"
     "   " SQL_TIME(
         "b.updated_at") ", q.waiting, q.out, q.users, q.rate, q.credit,"
-                        "   coalesce(c.paused AND q.paused, false)"
+                        "   coalesce(c.paused AND q.paused, false) AND NOT EXISTS (SELECT 1 FROM"
+                        "     stage_shard x WHERE x.stage = s.stage AND NOT x.paused"
+                        "     AND x.updated_at > now() - interval '10 seconds')"
                         " FROM generate_series(1, 6) AS s(stage)"
                         " LEFT JOIN backlog b ON b.stage = s.stage"
                         " LEFT JOIN stage_control c ON c.stage = s.stage"

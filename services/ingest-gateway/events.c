@@ -8,6 +8,7 @@
 
 #include "libcommon/bus.h"
 #include "libcommon/log.h"
+#include "libcommon/metrics.h"
 #include "libcommon/states.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
@@ -56,6 +57,8 @@ struct event_hub {
     bool tail_up;
     bool stop;
     bool drain;
+    pthread_mutex_t consumer_lock;
+    struct bus_consumer *consumer; /* the tail's, or NULL */
     pthread_t tail;
     pthread_t feeder;
     bool has_tail;
@@ -106,6 +109,25 @@ static bool stopping(struct event_hub *hub)
     return stop;
 }
 
+static void show_consumer(struct event_hub *hub, struct bus_consumer *consumer)
+{
+    pthread_mutex_lock(&hub->consumer_lock);
+    hub->consumer = consumer;
+    pthread_mutex_unlock(&hub->consumer_lock);
+}
+
+int event_hub_check(void *arg, struct err *err)
+{
+    struct event_hub *hub = arg;
+
+    pthread_mutex_lock(&hub->consumer_lock);
+    int r = hub->consumer
+                ? bus_consumer_ping(hub->consumer, err)
+                : err_set(err, ERR_TRANSIENT, "kafka_unavailable", "the events topic is not open");
+    pthread_mutex_unlock(&hub->consumer_lock);
+    return r;
+}
+
 static void *tail_main(void *arg)
 {
     struct event_hub *hub = arg;
@@ -121,6 +143,7 @@ static void *tail_main(void *arg)
             }
             continue;
         }
+        show_consumer(hub, consumer);
         mark_all(hub, true);
         while (!stopping(hub)) {
             struct bus_record record;
@@ -142,6 +165,7 @@ static void *tail_main(void *arg)
                 usleep(200000);
             }
         }
+        show_consumer(hub, NULL);
         bus_consumer_free(consumer);
     }
     return NULL;
@@ -267,6 +291,7 @@ static void drop_subscriber(struct event_hub *hub, struct subscriber **link)
     free(sub);
     pthread_mutex_lock(&hub->lock);
     hub->n_subs--;
+    metrics_set("docfleet_event_streams", "", hub->n_subs);
     pthread_mutex_unlock(&hub->lock);
 }
 
@@ -393,6 +418,7 @@ void event_hub_add(struct event_hub *hub, struct exchange *ex, enum events_start
         sub->next = hub->fresh;
         hub->fresh = sub;
         hub->n_subs++;
+        metrics_set("docfleet_event_streams", "", hub->n_subs);
         pthread_cond_signal(&hub->wake);
     }
     pthread_mutex_unlock(&hub->lock);
@@ -417,6 +443,7 @@ int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
     hub->topic = strdup(topic);
     hub->dirty = calloc(DIRTY_MAX, sizeof(*hub->dirty));
     pthread_mutex_init(&hub->lock, NULL);
+    pthread_mutex_init(&hub->consumer_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&hub->wake, &attr);
@@ -459,6 +486,7 @@ void event_hub_stop(struct event_hub *hub)
         pthread_join(hub->feeder, NULL);
     }
     pthread_mutex_destroy(&hub->lock);
+    pthread_mutex_destroy(&hub->consumer_lock);
     pthread_cond_destroy(&hub->wake);
     free(hub->dirty);
     free(hub->brokers);

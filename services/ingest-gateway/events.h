@@ -17,6 +17,8 @@ struct gateway;
 /* Starts the hub's threads. brokers NULL: no topic; the hub then polls Postgres. */
 int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
                     struct event_hub **ret_hub, struct err *err) WARN_UNUSED;
+/* For health_dep.check; arg: the hub. Is the broker there that streams are fed from? */
+int event_hub_check(void *arg, struct err *err) WARN_UNUSED;
 /* Takes over an answer whose headers were sent; it gets what comes after last_pos. */
 void event_hub_add(struct event_hub *hub, struct exchange *ex, enum events_start start,
                    int64_t last_pos);

@@ -4,6 +4,7 @@
  * finish until the grace is over, and only then connections are cut.
  */
 #include "libcommon/log.h"
+#include "libcommon/metrics.h"
 #include "libcommon/service.h"
 #include "services/ingest-gateway/auth.h"
 #include "services/ingest-gateway/events.h"
@@ -112,6 +113,7 @@ static int start_parts(struct err *err)
 {
     struct db_config search = {.url = service.core.database_url,
                                .application_name = "ingest-gateway-search",
+                               .pool = "search",
                                .max_conns = SEARCH_CONNS,
                                .statement_timeout_ms = 1000};
 
@@ -172,6 +174,15 @@ static int start_servers(struct err *err)
     return 0;
 }
 
+/* Without Kafka uploads go on, and streams are fed by looking into Postgres. */
+static int start_probes(struct err *err)
+{
+    const struct health_dep kafka = {"kafka", false, event_hub_check, gateway.hub, 0};
+
+    metrics_set("docfleet_event_streams", "", 0);
+    return service_probes(&service, true, &kafka, 1, err);
+}
+
 static unsigned active(void)
 {
     return server_active(&api_server) + (stream_server.daemon ? server_active(&stream_server) : 0);
@@ -203,6 +214,8 @@ static void stop_all(void)
     if (stream_server.daemon) {
         server_stop(&stream_server);
     }
+    health_stop(service.health); /* it asks the hub */
+    service.health = NULL;
     event_hub_stop(gateway.hub);
     pool_free(gateway.streams);
     pool_free(gateway.uploads);
@@ -227,12 +240,12 @@ int main(int argc, char **argv)
     if (action == CONFIG_EXIT) {
         return 0;
     }
-    if (start_parts(&err) < 0 || start_servers(&err) < 0 ||
-        service_probes(&service, true, NULL, 0, &err) < 0) {
+    if (start_parts(&err) < 0 || start_servers(&err) < 0 || start_probes(&err) < 0) {
         log_err(LOG_ERROR, "cannot start", &err);
         return 1;
     }
-    service_wait(&service, -1);
+    while (!service_wait(&service, 1000)) {
+    }
     log_info("draining", kv_u64("requests", active()));
     stop_all();
     log_info("stopped");

@@ -22,6 +22,7 @@ struct textract {
     const struct ocr_options *options;
     char url[512];
     char host[256];
+    struct http_peer peer;
 };
 
 int textract_new(const struct ocr_options *options, struct textract **ret, struct err *err)
@@ -39,6 +40,8 @@ int textract_new(const struct ocr_options *options, struct textract **ret, struc
     }
     snprintf(textract->url, sizeof(textract->url), "http%s://%s/",
              strncmp(options->endpoint, "https:", 6) == 0 ? "s" : "", textract->host);
+    textract->peer.client = textract->http;
+    snprintf(textract->peer.url, sizeof(textract->peer.url), "%s", textract->url);
     *ret = textract;
     return 0;
 }
@@ -49,6 +52,11 @@ void textract_free(struct textract *textract)
         http_client_free(textract->http);
         free(textract);
     }
+}
+
+struct http_peer *textract_peer(struct textract *textract)
+{
+    return &textract->peer;
 }
 
 static int sign(struct textract *textract, const char *target, const char *body, size_t len,

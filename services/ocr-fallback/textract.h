@@ -50,6 +50,8 @@ struct textract; /* thread-safe */
 int textract_new(const struct ocr_options *options, struct textract **ret,
                  struct err *err) WARN_UNUSED;
 void textract_free(struct textract *textract);
+/* For http_peer_check, as long as textract lives. */
+struct http_peer *textract_peer(struct textract *textract);
 
 /* One call. paid: never sent twice. *ret_raw (may be NULL) gets the body's bytes. A wish for
  * patience is left in job->retry_after_ms. */

@@ -242,7 +242,7 @@ def _credits(world):
     for name in world.running():
         if name.startswith("dispatcher"):
             for key, value in world.fleet.metrics(name).items():
-                stage = re.match(r'docfleet_credit\{stage="(\w+)",kind="used"\}', key)
+                stage = re.match(r'docfleet_credit\{stage="(\w+)",shard="\d+",kind="used"\}', key)
                 if stage:
                     used.setdefault(stage[1], []).append(value)
     return [{"what": "credits in use", "stage": s, "n": v} for s, v in used.items() if min(v) > 0]

@@ -85,6 +85,49 @@ def test_shards(world):
     assert w.fleet.one("SELECT max(attempts) FROM task") == 1
 
 
+def test_each_shard_shows_its_own_part(world):
+    """Gauges of two shards, led by whoever leads them, add up to what is true; who is no leader shows
+    no queue; and a pause holds only when the leaders of both shards have seen it."""
+    w = world(env={"DOCFLEET_SHARDS": "2"}, dispatchers=("dispatcher", "dispatcher#2"),
+              stages=("ai", "preview"))
+    w.wait_led(shards=2)
+    admin = w.fleet.client("root", admin=True)
+
+    def stage():
+        return next(s for s in admin.json("/admin/stages")["items"] if s["stage"] == "text")
+
+    def gauges(name, labels=""):
+        return {label: value for d in w.dispatchers if w.fleet.running(d)
+                for label, value in w.fleet.metrics(d).items()
+                if label.startswith(name + '{stage="text"') and labels in label}
+    admin.post("/admin/stages/text/pause", json={})
+    rig.wait_until(lambda: stage()["pauseHolds"], 15, what="both shards hold")
+    users = [f"user{n}" for n in range(12)]
+    for n, user in enumerate(users):
+        w.upload(n + 1, user)
+    waiting = w.fleet.one("SELECT count(*) FROM task WHERE stage = 1 AND q = 0")
+
+    def told():
+        depth = gauges("docfleet_queue_depth", 'state="pending"')
+        return len(depth) == 2 and sum(depth.values()) == waiting and depth
+    depth = rig.wait_until(told, 20, what=f"{waiting} waiting, over two shards")
+    assert min(depth.values()) > 0 and len({label.split('shard="')[1] for label in depth}) == 2, depth
+    assert sum(gauges("docfleet_queue_users").values()) == len(users)
+    assert list(gauges("docfleet_stage_paused").values()) == [1, 1]
+    rows = w.fleet.sql("SELECT shard, paused FROM stage_shard WHERE stage = 1 ORDER BY shard")
+    assert rows == [{"shard": 0, "paused": True}, {"shard": 1, "paused": True}]
+    # one leader is gone: the other takes over, and each shard is shown once
+    w.fleet.stop("dispatcher")
+    rig.wait_until(told, 30, what="one process shows both shards")
+    # a leader of the second shard that has not looked yet: what the first one says is not enough
+    w.fleet.stop("dispatcher#2")
+    w.fleet.sql("UPDATE queue_state SET updated_at = now() + interval '1 hour'")
+    w.fleet.sql("UPDATE stage_shard SET updated_at = now() + interval '1 hour'")
+    assert stage()["pauseHolds"]
+    w.fleet.sql("UPDATE stage_shard SET paused = false WHERE stage = 1 AND shard = 1")
+    assert stage()["paused"] and not stage()["pauseHolds"]
+
+
 def test_bulk_lane_waits_but_is_not_starved(world):
     """A bulk re-run of one user beside another's uploads: the uploads go first, and the bulk gets
     every tenth turn."""
