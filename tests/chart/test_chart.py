@@ -622,6 +622,17 @@ def test_dashboards_and_alerts_come_from_files():
         assert not rules
 
 
+def test_scraped_series_are_named_as_the_alerts_expect():
+    monitor = next(o for o in rendered("everything") if o["kind"] == "ServiceMonitor")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["relabelings"][0] == {
+        "sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"],
+        "targetLabel": "job", "replacement": "docfleet-${1}"}
+    service = one(chart.MATRIX["everything"], "Service", "r-docfleet-metrics")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert endpoint["port"] in {p["name"] for p in service["spec"]["ports"]}
+
+
 def test_images():
     images = {c["image"] for _, _, _, _, spec in ours(chart.MATRIX["everything"]) for c in chart.containers(spec)}
     assert images == {f"registry.example/team/docfleet-{p}:1.2.3" for p in

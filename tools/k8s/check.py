@@ -287,16 +287,17 @@ def life(cluster, name, values):
     after = images(cluster, namespace)
     if not all(i.endswith(":9.9.9") or "@sha256" in i for i in after) or after == before:
         raise Failed(f"{name}: the upgrade changed no image: {after}")
-    if jobs and migrate_jobs(cluster, namespace) & jobs:
-        raise Failed(f"{name}: the upgrade kept the old Job")
+    until(lambda: not migrate_jobs(cluster, namespace) & jobs, f"{name}: the old Job gone after the upgrade", 60)
     until(lambda: pods_made(cluster, namespace), f"{name}: pods after the upgrade")
 
     # to another shape altogether, and back by rollback
     other = chart.MATRIX["minimal" if name == "everything" else "everything"]
     cluster.helm("upgrade", "r", chart.CHART, "-n", namespace, values=other)
     cluster.helm("rollback", "r", "1", "-n", namespace)
-    if images(cluster, namespace) != before or migrate_jobs(cluster, namespace) != jobs:
-        raise Failed(f"{name}: the rollback did not bring back what was")
+    if images(cluster, namespace) != before:
+        raise Failed(f"{name}: after the rollback {images(cluster, namespace)}, at first {before}")
+    until(lambda: migrate_jobs(cluster, namespace) == jobs,
+          f"{name}: the first Job after the rollback; {jobs}, {migrate_jobs(cluster, namespace)}", 60)
     until(lambda: pods_made(cluster, namespace), f"{name}: pods after the rollback")
     # on the way a set that is going may miss a PriorityClass that has gone; nothing else is refused
     if refusals(cluster, namespace, "violates"):
@@ -380,7 +381,12 @@ What this does not show: there is no kubelet, so no container starts, no probe r
         f.write(text)
 
 
+def stop_cleanly(*_):
+    raise SystemExit("stopped by a signal")
+
+
 def main():
+    signal.signal(signal.SIGTERM, stop_cleanly)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--values", action="append", choices=NAMES, help="only these sets")
     parser.add_argument("--no-report", action="store_true")
