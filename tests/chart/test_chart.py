@@ -445,10 +445,10 @@ def test_pods_wait_for_the_schema():
 def test_scheduled_jobs():
     objs = {o["metadata"]["name"]: o for o in rendered("everything") if o["kind"] == "CronJob"}
     assert set(objs) == {"r-docfleet-importer", "r-docfleet-backup", "r-docfleet-ctl"}
-    for name, args in (("importer", ["--due"]), ("backup", ["backup", "/backup"])):
+    for name, args in (("importer", None), ("backup", ["backup", "/backup"])):
         spec = objs[f"r-docfleet-{name}"]["spec"]
         assert spec["concurrencyPolicy"] == "Forbid" and spec["suspend"] is False
-        assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"] == args
+        assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0].get("args") == args
         assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
     assert objs["r-docfleet-ctl"]["spec"]["suspend"] is True
     claim = one(chart.MATRIX["everything"], "PersistentVolumeClaim", "r-docfleet-backup")
@@ -530,7 +530,7 @@ def test_network_policies_are_exact():
         "ingest-gateway": (servers, {9100, 8080, 8081}),
         "migrate": (servers, set()), "ctl": (servers | {"gateway"}, set()),
         "test": (servers | {"gateway", "probes"}, set()),
-        "importer": (servers | {"https"}, set()),
+        "importer": (servers - {"kafka"} | {"https"}, set()),
         "postgres": (set(), {5432}), "s3": (set(), {7070}), "kafka": ({"dns", "kafka"}, {9092}),
     }
     policies = [o for o in rendered("default") if o["kind"] == "NetworkPolicy"]

@@ -313,29 +313,34 @@ def life(cluster, name, values):
             ", ".join(f"`{k}`" for k in kept) or "nothing"]
 
 
-def kubeconform(built, name, folder):
-    path = f"{folder}/{name}.yaml"
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(chart.manifest(chart.MATRIX[name]))
+def kubeconform(built, names, folder):
+    """{set: its objects}, all of them valid and none skipped."""
     import kubernetes_validate
     source = os.path.join(os.path.dirname(kubernetes_validate.__file__), "kubernetes-json-schema", "v1.36.0-local-strict")
-    target = f"{folder}/schemas"
-    if not os.path.exists(target):
-        os.makedirs(target)
-        for entry in os.listdir(source):
-            with open(f"{source}/{entry}", encoding="utf-8") as f:
-                doc = json.loads(f.read().replace('"/api/_definitions.json', '"_definitions.json'))
-            doc.pop("$id", None)
-            with open(f"{target}/{entry}", "w", encoding="utf-8") as f:
-                json.dump(doc, f)
+    schemas, manifests = f"{folder}/schemas", f"{folder}/manifests"
+    os.makedirs(schemas)
+    os.makedirs(manifests)
+    for entry in os.listdir(source):
+        with open(f"{source}/{entry}", encoding="utf-8") as f:
+            doc = json.loads(f.read().replace('"/api/_definitions.json', '"_definitions.json'))
+        doc.pop("$id", None)
+        with open(f"{schemas}/{entry}", "w", encoding="utf-8") as f:
+            json.dump(doc, f)
+    counts = {}
+    for name in names:
+        objects = chart.render(chart.MATRIX[name])
+        counts[name] = len(objects)
+        with open(f"{manifests}/{name}.yaml", "w", encoding="utf-8") as f:
+            yaml.safe_dump_all(objects, f)
+    pattern = "{{.ResourceKind}}{{.KindSuffix}}.json"
     run = subprocess.run([f"{built}/kubeconform", "-strict", "-summary", "-output", "json",
-                          "-schema-location", f"{target}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json", "-schema-location",
-                          f"{ROOT}/tests/chart/crds/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json", path],
+                          "-schema-location", f"{schemas}/{pattern}",
+                          "-schema-location", f"{ROOT}/tests/chart/crds/{pattern}", manifests],
                          capture_output=True, text=True)
     found = json.loads(run.stdout)
-    if run.returncode or found["summary"]["skipped"]:
-        raise Failed(f"kubeconform {name}: {found['resources'][:5]} {run.stderr}")
-    return found["summary"]["valid"]
+    if run.returncode or found["summary"]["skipped"] or found["summary"]["valid"] != sum(counts.values()):
+        raise Failed(f"kubeconform: {found['resources'][:5]} {run.stderr}")
+    return counts
 
 
 def git(*args):
@@ -404,7 +409,7 @@ def main():
             cluster.post(crd)
             until(lambda: established(cluster, crd["metadata"]["name"]), f"{path} established")
         refused = controls(cluster, fresh(cluster, "controls"))
-        valid = {name: kubeconform(built, name, folder) for name in names}
+        valid = kubeconform(built, names, folder)
         rows = []
         for name in names:
             try:
