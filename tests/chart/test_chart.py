@@ -253,7 +253,7 @@ def test_pods_pass_restricted_and_get_no_rights(values):
             assert c["resources"]["requests"] and c["resources"]["limits"]["memory"], name
             assert "limits" not in c["resources"] or "cpu" not in c["resources"]["limits"]
         for volume in spec.get("volumes", []):
-            assert set(volume) - {"name"} <= {"emptyDir", "projected", "persistentVolumeClaim"}, volume
+            assert set(volume) - {"name"} <= {"emptyDir", "projected", "persistentVolumeClaim", "configMap"}, volume
     assert len(seen) >= len(chart.SERVICES)
 
 
@@ -320,7 +320,7 @@ def test_every_setting_is_known_to_its_program(values):
         assert known, f"docs/configuration.md has no {PROGRAMS[component]}"
         own = {e["name"] for e in spec["containers"][0]["env"] if e["name"].startswith("DOCFLEET_")}
         assert own <= known, f"{name}: {PROGRAMS[component]} does not know {sorted(own - known)}"
-    config = next(o for o in objects(values) if o["kind"] == "ConfigMap")
+    config = next(o for o in objects(values) if o["kind"] == "ConfigMap" and o["metadata"]["name"].endswith("-config"))
     assert set(config["data"]) <= everything, sorted(set(config["data"]) - everything)
 
 
@@ -453,6 +453,22 @@ def test_scheduled_jobs():
     assert objs["r-docfleet-ctl"]["spec"]["suspend"] is True
     claim = one(chart.MATRIX["everything"], "PersistentVolumeClaim", "r-docfleet-backup")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_helm_test():
+    """doctor always; with a key and a dataset a file goes through, by what the image and the API have."""
+    def pod(name):
+        return next(o for o in rendered(name) if o["kind"] == "Pod")
+    assert [c["args"] for c in chart.containers(pod("default")["spec"])] == [["doctor"]]
+    found = pod("everything")
+    assert found["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    doctor, upload, status = chart.containers(found["spec"])
+    assert doctor["args"] == ["doctor"] and upload["args"][0] == "upload" and status["args"][0] == "status"
+    folder = os.path.dirname(upload["args"][-1])
+    assert folder in {m["mountPath"] for m in upload["volumeMounts"]}
+    canary = one(chart.MATRIX["everything"], "ConfigMap", "r-docfleet-canary")
+    assert os.path.basename(upload["args"][-1]) in canary["data"]
+    assert secret_of(rendered("everything"), "test", "API_KEY") == ("canary", "apiKey")
 
 
 # --- scaling --------------------------------------------------------------------------------------

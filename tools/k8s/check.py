@@ -59,7 +59,7 @@ def until(condition, what, timeout=DEADLINE):
         if value:
             return value
         if time.monotonic() > end:
-            raise Failed(f"timed out after {timeout} s: {what}")
+            raise Failed(f"timed out after {timeout} s: {what() if callable(what) else what}")
         time.sleep(0.2)
 
 
@@ -254,7 +254,8 @@ def images(cluster, namespace):
 
 
 def migrate_jobs(cluster, namespace):
-    return {j["metadata"]["name"] for j in cluster.objects(namespace, "batch/v1/jobs")}
+    return {j["metadata"]["name"] for j in cluster.objects(namespace, "batch/v1/jobs")
+            if j["metadata"]["labels"].get("app.kubernetes.io/component") == "migrate"}
 
 
 def left(cluster, namespace):
@@ -271,12 +272,18 @@ def left(cluster, namespace):
     return {n for n in found if n not in ("kube-root-ca.crt", "default")}
 
 
+def unexpected(cluster, namespace):
+    """Volumes and the Secret of bundled servers are kept, and the volume of backups."""
+    return {n for n in left(cluster, namespace)
+            if n not in ("r-docfleet-bundled", "r-docfleet-backup") and not n.startswith("data-r-docfleet-")}
+
+
 def life(cluster, name, values):
     """Install, upgrade, roll back, uninstall; gives the row of the report."""
     namespace = fresh(cluster, name)
     count = server_side(cluster, namespace, values)
     cluster.helm("install", "r", chart.CHART, "-n", namespace, values=values)
-    pods = until(lambda: pods_made(cluster, namespace), f"{name}: the pods; {refusals(cluster, namespace)}")
+    pods = until(lambda: pods_made(cluster, namespace), lambda: f"{name}: the pods; {refusals(cluster, namespace)}")
     if refusals(cluster, namespace):
         raise Failed(f"{name}: {refusals(cluster, namespace)}")
     before, jobs = images(cluster, namespace), migrate_jobs(cluster, namespace)
@@ -297,16 +304,14 @@ def life(cluster, name, values):
     if images(cluster, namespace) != before:
         raise Failed(f"{name}: after the rollback {images(cluster, namespace)}, at first {before}")
     until(lambda: migrate_jobs(cluster, namespace) == jobs,
-          f"{name}: the first Job after the rollback; {jobs}, {migrate_jobs(cluster, namespace)}", 60)
+          lambda: f"{name}: the first Job after the rollback; {jobs}, {migrate_jobs(cluster, namespace)}", 60)
     until(lambda: pods_made(cluster, namespace), f"{name}: pods after the rollback")
     # on the way a set that is going may miss a PriorityClass that has gone; nothing else is refused
     if refusals(cluster, namespace, "violates"):
         raise Failed(f"{name}: {refusals(cluster, namespace)}")
     revisions = len(json.loads(cluster.helm("history", "r", "-n", namespace, "-o", "json")))
     cluster.helm("uninstall", "r", "-n", namespace)
-    kept = until(lambda: [left(cluster, namespace)], "what is left")[0]
-    until(lambda: left(cluster, namespace) <= {"r-docfleet-bundled", "r-docfleet-backup"},
-          f"{name}: nothing but what is kept")
+    until(lambda: not unexpected(cluster, namespace), lambda: f"{name}: left {unexpected(cluster, namespace)}")
     kept = sorted(left(cluster, namespace))
     print(f"{name}: {count} objects, {pods} pods, {revisions} revisions, kept {kept or 'nothing'}", flush=True)
     return [name, str(count), str(pods), "no refusal, no warning", "done", "done",
