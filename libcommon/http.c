@@ -29,6 +29,7 @@ struct http_client {
     int max_idle;
     char *user_agent;
     char *ca_file;
+    bool public_only;
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -61,6 +62,7 @@ int http_client_new(const struct http_client_config *config, struct http_client 
     if (client->max_idle > IDLE_MAX) {
         client->max_idle = IDLE_MAX;
     }
+    client->public_only = config->public_only;
     client->user_agent = strdup(config->user_agent ? config->user_agent : "docfleet");
     client->ca_file = config->ca_file ? strdup(config->ca_file) : NULL;
     if (!client->user_agent || (config->ca_file && !client->ca_file)) {
@@ -282,6 +284,10 @@ static int set_common(CURL *curl, const struct http_client *client, struct trans
     }
     if (client->ca_file) {
         SET(CURLOPT_CAINFO, client->ca_file);
+    }
+    if (client->public_only) {
+        SET(CURLOPT_OPENSOCKETFUNCTION, http_open_public);
+        SET(CURLOPT_PROXY, "");
     }
     if (req->abort) {
         SET(CURLOPT_NOPROGRESS, 0L);

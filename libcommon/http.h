@@ -26,7 +26,14 @@ struct http_client_config {
     const char *user_agent; /* NULL: "docfleet" */
     const char *ca_file;    /* PEM bundle; NULL: the system's */
     int max_idle;           /* kept connections; 0: 16 */
+    bool public_only;       /* refuses loopback, private, link-local and reserved addresses, by
+                               whatever name: for addresses that are not the operator's own.
+                               Proxies are not used then */
 };
+
+struct sockaddr;
+/* Is this IPv4 or IPv6 address out on the net? */
+bool http_address_public(const struct sockaddr *address);
 
 /* config may be NULL. Strings are copied. */
 int http_client_new(const struct http_client_config *config, struct http_client **ret_client,

@@ -31,3 +31,6 @@ int http_headers_init(struct http_response *resp, struct err *err) WARN_UNUSED;
 void http_headers_reset(struct http_response *resp);
 /* Keeps "Name: value" while there is room, drops it otherwise. */
 void http_headers_add(struct http_response *resp, const char *line, size_t len);
+
+/* http_public.c: opens sockets to addresses out on the net only (CURLOPT_OPENSOCKETFUNCTION). */
+curl_socket_t http_open_public(void *ctx, curlsocktype purpose, struct curl_sockaddr *address);

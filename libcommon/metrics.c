@@ -103,6 +103,13 @@ static const struct {
     {"docfleet_objects_deleted_total", COUNTER, "reason", "Objects deleted, by reason"},
     {"docfleet_cleaner_last_success_seconds", GAUGE, "",
      "Unix time at which the last whole sweep ended"},
+    {"docfleet_imports", GAUGE, "state", "Imports by state: new, ok, failing, paused"},
+    {"docfleet_import_success_age_seconds", GAUGE, "",
+     "Time since the last success of the scheduled import that has waited longest for one"},
+    /* importer */
+    {"docfleet_import_runs_total", COUNTER, "outcome", "Runs of imports, by outcome"},
+    {"docfleet_import_objects_total", COUNTER, "outcome", "Objects an importer read, by outcome"},
+    {"docfleet_import_alerts_total", COUNTER, "outcome", "Messages to the webhook, by outcome"},
     /* docfleetctl canary */
     {"docfleet_canary_success", GAUGE, "", "1 where the last canary file came through, else 0"},
     {"docfleet_canary_seconds", GAUGE, "", "Time of the last canary file, upload to all results"},

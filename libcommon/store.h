@@ -116,6 +116,7 @@ struct store_entry {
     const char *key; /* borrowed for the callback */
     uint64_t size;
     int64_t mtime_ms;
+    char etag[80]; /* without quotes; "" unknown */
 };
 typedef int (*store_list_fn)(void *ctx, const struct store_entry *entry, struct err *err);
 /* One page in key order: at most max (1..STORE_LIST_MAX) entries that start with prefix (may be

@@ -493,6 +493,7 @@ static S3Status on_list(int truncated, const char *next_marker, int n,
             .size = contents[i].size,
             .mtime_ms = contents[i].lastModified < 0 ? -1 : contents[i].lastModified * 1000,
         };
+        store_copy_etag(entry.etag, contents[i].eTag);
         snprintf(call->last_key, sizeof(call->last_key), "%s", contents[i].key);
         if (call->list_fn(call->list_ctx, &entry, &call->err) < 0) {
             return S3StatusAbortedByCallback;

@@ -45,6 +45,8 @@ static int on_list(void *ctx, const char *name, const char *text, struct err *er
         page->entry.size = strtoull(text, NULL, 10);
     } else if (page->in_contents && strcmp(name, "LastModified") == 0) {
         page->entry.mtime_ms = store_parse_time(text);
+    } else if (page->in_contents && strcmp(name, "ETag") == 0) {
+        store_copy_etag(page->entry.etag, text);
     } else if (strcmp(name, "IsTruncated") == 0) {
         page->truncated = strcmp(text, "true") == 0;
     } else if (strcmp(name, "NextContinuationToken") == 0) {

@@ -48,6 +48,7 @@ struct task_batch {
     size_t n_files;          /* 0..TASK_BATCH_FILES_MAX */
     const json_t *rejects;   /* array of {name, code, detail}; may be NULL */
     const char *traceparent; /* may be NULL */
+    int lane;                /* of states.h; 0: somebody waits for it */
 };
 
 /* Inserts batch, files, versions, first tasks, events and counts in one statement, in the caller's

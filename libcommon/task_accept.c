@@ -24,8 +24,9 @@ static const char accept_sql[] =
     " fv AS (INSERT INTO file_version (file_id, version, object_key, bytes, sha256, mime, kind,"
     "     etag) SELECT id, 1, key, bytes, sha256, mime, kind, etag FROM f),"
     /* An estimate by size; the stage tells the true cost when it is done. */
-    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, cost, traceparent)"
-    "   SELECT user_id, id, s, 0, 1, least(100, greatest(1, bytes / 1048576))::int, $6"
+    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, cost, traceparent, lane)"
+    "   SELECT user_id, id, s, 0, 1, least(100, greatest(1, bytes / 1048576))::int, $6,"
+    "     $7::smallint"
     "   FROM f, unnest(f.stages) AS s),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body)"
     "   SELECT user_id, id, 'file_created', jsonb_build_object('datasetId', dataset_id,"
@@ -76,9 +77,10 @@ int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, stru
     if (!text || (batch->rejects && !rejects)) {
         return err_nomem(err);
     }
-    const char *params[] = {batch->batch_id, batch->user_id,    batch->dataset_id, text,
-                            rejects,         batch->traceparent};
-    return db_query(conn, accept_sql, 6, params, NULL, err);
+    struct db_num lane;
+    const char *params[] = {batch->batch_id, batch->user_id,     batch->dataset_id,         text,
+                            rejects,         batch->traceparent, db_num(&lane, batch->lane)};
+    return db_query(conn, accept_sql, 7, params, NULL, err);
 }
 
 /* Removal ---------------------------------------------------------------------------------------*/

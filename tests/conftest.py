@@ -72,6 +72,12 @@ def new_fleet(servers):
 
 
 @pytest.fixture
+def activate():
+    """activate(a Fleet of the module's own): whichever ran before is stopped first."""
+    return _activate
+
+
+@pytest.fixture
 def client(fleet):
     return fleet.client()
 

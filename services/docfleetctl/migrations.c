@@ -19,12 +19,13 @@ INCLUDE_SQL(sql_0006, "proto-schemas/postgres/0006_page_sums.sql");
 INCLUDE_SQL(sql_0007, "proto-schemas/postgres/0007_pause.sql");
 INCLUDE_SQL(sql_0008, "proto-schemas/postgres/0008_accounts.sql");
 INCLUDE_SQL(sql_0009, "proto-schemas/postgres/0009_stage_shard.sql");
+INCLUDE_SQL(sql_0010, "proto-schemas/postgres/0010_import.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
     {3, "worker breaker", sql_0003}, {4, "ai units", sql_0004},
     {5, "product", sql_0005},        {6, "page sums", sql_0006},
     {7, "pause", sql_0007},          {8, "accounts", sql_0008},
-    {9, "stage shard", sql_0009},
+    {9, "stage shard", sql_0009},    {10, "import", sql_0010},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

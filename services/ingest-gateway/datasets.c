@@ -4,12 +4,12 @@
  * name the version they were made under.
  */
 #include "libcommon/columns.h"
+#include "libcommon/names.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
-#include "services/ingest-gateway/names.h"
 #include "services/ingest-gateway/sql.h"
 
 #include <string.h>

@@ -3,11 +3,11 @@
  * Bytes out of the store: originals with ranges, preview pages, thumbnails. Small ones go out of
  * memory; large ones through the ring, as fast as the client reads.
  */
+#include "libcommon/names.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
-#include "services/ingest-gateway/names.h"
 #include "services/ingest-gateway/problem.h"
 #include "services/ingest-gateway/sql.h"
 

@@ -74,6 +74,19 @@ int failure_list(struct request *req, struct reply *reply, struct err *err);
 /* events.c */
 int events_get(struct request *req, struct reply *reply, struct err *err);
 
+/* imports.c */
+int import_create(struct request *req, struct reply *reply, struct err *err);
+int import_list(struct request *req, struct reply *reply, struct err *err);
+int import_get(struct request *req, struct reply *reply, struct err *err);
+int import_patch(struct request *req, struct reply *reply, struct err *err);
+int import_delete(struct request *req, struct reply *reply, struct err *err);
+
+/* import_runs.c */
+int import_run_post(struct request *req, struct reply *reply, struct err *err);
+int import_run_list(struct request *req, struct reply *reply, struct err *err);
+int import_run_get(struct request *req, struct reply *reply, struct err *err);
+int import_rollback(struct request *req, struct reply *reply, struct err *err);
+
 /* file_actions.c */
 int file_retry(struct request *req, struct reply *reply, struct err *err);
 int file_cancel(struct request *req, struct reply *reply, struct err *err);

@@ -5,13 +5,13 @@
  * Invariant: all lines and totals are of one snapshot, and the totals are those of the lines.
  */
 #include "libcommon/receipt.h"
+#include "libcommon/names.h"
 #include "libcommon/reason.h"
 #include "libcommon/sha256.h"
 #include "libcommon/states.h"
 #include "services/ingest-gateway/csv.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
-#include "services/ingest-gateway/names.h"
 #include "services/ingest-gateway/sql.h"
 
 #include <stdio.h>

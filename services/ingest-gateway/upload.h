@@ -6,7 +6,7 @@
  */
 #pragma once
 
-#include "libcommon/filetype.h"
+#include "libcommon/intake.h"
 #include "libcommon/sha256.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/multipart.h"
@@ -35,10 +35,8 @@ struct upload {
     struct buf manifest;
     /* the part in work */
     struct upload_file *cur;
-    struct store_upload *up;
-    struct hash hash;
-    char head[FILETYPE_HEAD];
-    size_t head_len;
+    struct intake in;
+    struct hash hash; /* when dry */
 };
 
 int upload_init(struct upload *upload, struct request *req, bool dry, struct err *err) WARN_UNUSED;

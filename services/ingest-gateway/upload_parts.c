@@ -4,7 +4,7 @@
 #include "libcommon/fault.h"
 #include "libcommon/jget.h"
 #include "libcommon/log.h"
-#include "services/ingest-gateway/names.h"
+#include "libcommon/names.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,8 +40,7 @@ static void delete_objects(struct upload *u, bool keep)
 
 void upload_done(struct upload *u, bool keep)
 {
-    store_upload_free(u->up);
-    u->up = NULL;
+    intake_done(&u->in);
     if (u->files) {
         delete_objects(u, keep);
     }
@@ -76,8 +75,6 @@ static int begin_file(struct upload *u, const struct multipart_part *part, struc
     struct err why = ERR_INIT;
 
     u->cur = f;
-    u->head_len = 0;
-    uuid_v7(f->id);
     if (!part->filename) {
         refuse(f, "invalid_name", "the part has no file name");
         return 0;
@@ -96,9 +93,12 @@ static int begin_file(struct upload *u, const struct multipart_part *part, struc
         return err_nomem(err);
     }
     if (u->dry) {
+        u->in.size = 0;
         hash_done(&u->hash);
         return hash_init(&u->hash, HASH_SHA256, err);
     }
+    intake_begin(&u->in, u->req->gw->store, u->req->who.user_id, f->name,
+                 u->req->gw->file_bytes_max);
     return 0;
 }
 
@@ -126,22 +126,24 @@ static int on_begin(void *ctx, const struct multipart_part *part, struct err *er
     return begin_file(u, part, err);
 }
 
-/* The first bytes are there: the kind is known, the object can begin. */
-static int begin_object(struct upload *u, struct err *err)
+/* What the file is refused for; the others of the request go on. -1 for anything else. */
+static int refuse_for(struct upload_file *f, const struct err *why, const char *code)
 {
-    struct upload_file *f = u->cur;
-    struct filetype type;
-    char name[96];
-
-    filetype_detect(u->head, u->head_len, f->name, &type);
-    f->type = filetype_of(type.kind);
-    name_for_key(f->name, name, sizeof(name));
-    snprintf(f->key, sizeof(f->key), "uploads/%s/%s/1-%s", u->req->who.user_id, f->id, name);
-    if (store_upload_begin(u->req->gw->store, f->key, f->type->mime, u->req->gw->file_bytes_max,
-                           &u->up, err) < 0) {
+    if (why->class != ERR_PERMANENT || strcmp(why->code, code) != 0) {
         return -1;
     }
-    return store_upload_write(u->up, u->head, u->head_len, err);
+    refuse(f, why->code, why->msg);
+    return 0;
+}
+
+static int dry_data(struct upload *u, const char *data, size_t len, struct err *err)
+{
+    u->in.size += len;
+    if (u->in.size > u->req->gw->file_bytes_max) {
+        return err_set(err, ERR_PERMANENT, "file_too_large", "a file may have at most %llu bytes",
+                       (unsigned long long)u->req->gw->file_bytes_max);
+    }
+    return hash_update(&u->hash, data, len, err);
 }
 
 static int file_data(struct upload *u, const char *data, size_t len, struct err *err)
@@ -151,33 +153,9 @@ static int file_data(struct upload *u, const char *data, size_t len, struct err 
     if (f->code[0] != '\0') {
         return 0;
     }
-    f->size += len;
-    if (f->size > u->req->gw->file_bytes_max) {
-        char why[80];
-        snprintf(why, sizeof(why), "a file may have at most %llu bytes",
-                 (unsigned long long)u->req->gw->file_bytes_max);
-        refuse(f, "file_too_large", why);
-        store_upload_free(u->up);
-        u->up = NULL;
-        return 0;
-    }
-    if (u->dry) {
-        return hash_update(&u->hash, data, len, err);
-    }
-    if (!u->up) {
-        size_t n = min_size(len, sizeof(u->head) - u->head_len);
-        memcpy(u->head + u->head_len, data, n);
-        u->head_len += n;
-        data += n;
-        len -= n;
-        if (u->head_len < sizeof(u->head)) {
-            return 0;
-        }
-        if (begin_object(u, err) < 0) {
-            return -1;
-        }
-    }
-    return len > 0 ? store_upload_write(u->up, data, len, err) : 0;
+    int rc = u->dry ? dry_data(u, data, len, err) : intake_data(&u->in, data, len, err);
+    f->size = u->in.size;
+    return rc < 0 ? refuse_for(f, err, "file_too_large") : 0;
 }
 
 static int on_data(void *ctx, const char *data, size_t len, struct err *err)
@@ -197,7 +175,6 @@ static int on_end(void *ctx, struct err *err)
 {
     struct upload *u = ctx;
     struct upload_file *f = u->cur;
-    struct store_stored stored;
 
     if (u->in_manifest) {
         u->in_manifest = false;
@@ -213,20 +190,16 @@ static int on_end(void *ctx, struct err *err)
     if (u->dry) {
         return hash_final_hex(&u->hash, f->sha256, sizeof(f->sha256), err);
     }
-    u->cur = f;
-    if (!u->up && begin_object(u, err) < 0) {
-        return -1;
-    }
-    u->cur = NULL;
     fault_point("gateway.before_put");
-    if (store_upload_commit(u->up, &stored, err) < 0) {
+    if (intake_end(&u->in, err) < 0) {
         return -1;
     }
-    store_upload_free(u->up);
-    u->up = NULL;
     f->stored = true;
-    memcpy(f->sha256, stored.sha256, sizeof(f->sha256));
-    memcpy(f->etag, stored.etag, sizeof(f->etag));
+    f->type = u->in.type;
+    memcpy(f->id, u->in.id, sizeof(f->id));
+    memcpy(f->key, u->in.key, sizeof(f->key));
+    memcpy(f->sha256, u->in.sha256, sizeof(f->sha256));
+    memcpy(f->etag, u->in.etag, sizeof(f->etag));
     fault_point("gateway.after_put");
     return 0;
 }

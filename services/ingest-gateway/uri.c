@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/uri.h"
 
-#include "services/ingest-gateway/names.h"
+#include "libcommon/names.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SRCS: services/ingest-gateway/names.c services/ingest-gateway/uri.c */
+/* SRCS: services/ingest-gateway/uri.c */
 /* SRCS: services/ingest-gateway/cond.c services/ingest-gateway/cursor.c */
 /* SRCS: services/ingest-gateway/csv.c */
 /*
@@ -8,7 +8,7 @@
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/csv.h"
 #include "services/ingest-gateway/cursor.h"
-#include "services/ingest-gateway/names.h"
+#include "libcommon/names.h"
 #include "services/ingest-gateway/uri.h"
 
 #include <setjmp.h>

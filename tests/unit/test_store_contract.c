@@ -516,6 +516,7 @@ static int on_entry(void *ctx, const struct store_entry *entry, struct err *err)
     (void)err;
     assert_true(strcmp(entry->key, listed->last) > 0);
     assert_int_equal(entry->size, listed->n % 7);
+    assert_true(entry->etag[0] != '\0' && entry->etag[0] != '"');
     assert_true(entry->mtime_ms > clock_wall_ms() - 600000);
     snprintf(listed->last, sizeof(listed->last), "%s", entry->key);
     listed->n++;

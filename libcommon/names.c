@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "services/ingest-gateway/names.h"
+#include "libcommon/names.h"
 
 #include <string.h>
 
