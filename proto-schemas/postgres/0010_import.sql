@@ -43,8 +43,7 @@ CREATE TABLE import_run (
     import_id   uuid NOT NULL REFERENCES import_source ON DELETE CASCADE,
     no          int NOT NULL,
     trigger     text NOT NULL CHECK (trigger IN ('schedule', 'manual')),
-    state       text NOT NULL CHECK (state IN ('queued', 'listing', 'fetching', 'processing',
-                                               'published', 'failed', 'skipped')),
+    state       text NOT NULL,                  -- see above
     token       bigint NOT NULL DEFAULT 0,      -- raised by each importer that takes it up
     starts      int NOT NULL DEFAULT 0,         -- since it last got further
     code        text,                           -- why it failed
@@ -56,20 +55,21 @@ CREATE TABLE import_run (
     pruned_at   timestamptz,                    -- its list of objects is gone: no way back to it
     UNIQUE (import_id, no)
 );
+ALTER TABLE import_run ADD CONSTRAINT import_run_state CHECK (state IN
+    ('queued', 'listing', 'fetching', 'processing', 'published', 'failed', 'skipped'));
 CREATE INDEX import_run_open ON import_run (import_id)
     WHERE state IN ('queued', 'listing', 'fetching', 'processing');
 
 -- What a run found: one row an object, and what came of it. Of a published run these are the
--- version: the files of its dataset are those that file_id names.
+-- version: the files of its dataset are those that file_id names. kept: the object could not be used,
+-- file_id is the file from before.
 CREATE TABLE import_item (
     run_id      uuid NOT NULL REFERENCES import_run ON DELETE CASCADE,
     object_key  text NOT NULL,
     etag        text NOT NULL,
     bytes       bigint NOT NULL,
-    change      text NOT NULL DEFAULT 'new' CHECK (change IN ('new', 'changed', 'unchanged', 'vanished')),
-    state       text NOT NULL DEFAULT 'waiting' CHECK (state IN
-        ('waiting', 'file', 'rejected', 'unfetched', 'kept', 'gone')),
-        -- file: file_id holds it; kept: it could not be used, file_id is the one from before
+    change      text NOT NULL DEFAULT 'new',    -- new changed unchanged vanished
+    state       text NOT NULL DEFAULT 'waiting', -- waiting file rejected unfetched kept gone
     tries       smallint NOT NULL DEFAULT 0,
     not_before  timestamptz,
     file_id     uuid,
@@ -78,8 +78,11 @@ CREATE TABLE import_item (
     detail      text,
     PRIMARY KEY (run_id, object_key)
 );
+ALTER TABLE import_item ADD CONSTRAINT import_item_change
+    CHECK (change IN ('new', 'changed', 'unchanged', 'vanished'));
+ALTER TABLE import_item ADD CONSTRAINT import_item_state
+    CHECK (state IN ('waiting', 'file', 'rejected', 'unfetched', 'kept', 'gone'));
 CREATE INDEX import_item_file ON import_item (file_id) WHERE file_id IS NOT NULL;
-CREATE INDEX import_item_old ON import_item (old_file_id) WHERE old_file_id IS NOT NULL;
 
 -- As before, and it follows the files of imports between a dataset and its shadow.
 CREATE OR REPLACE FUNCTION ledger_mismatch(since timestamptz DEFAULT NULL)

@@ -3,7 +3,7 @@
  * What no kept version names: lists of objects of old runs, files in the shadow, old history. Files
  * go the way of every removed file, so a legal hold keeps them here, too.
  * Kept are the newest published versions, the one that is published, every open run, and the newest
- * run of all, whose files the next one may use.
+ * run that has ended, whose files the next one may use.
  */
 #include <string.h>
 
@@ -17,13 +17,12 @@
 
 #define KEPT                                                                                       \
     "k AS (SELECT run_id FROM (SELECT r.run_id, r.state, i.published_run = r.run_id AS current,"   \
-    "     i.keep_versions, r.no = max(r.no) FILTER (WHERE r.state <> 'skipped') OVER () AS "       \
-    "newest,"                                                                                      \
-    "     row_number() OVER (PARTITION BY r.state ORDER BY r.no DESC) AS rank"                     \
+    "     i.keep_versions, r.no = max(r.no) FILTER (WHERE r.state IN ('published', 'failed'))"     \
+    "       OVER () AS newest, row_number() OVER (PARTITION BY r.state ORDER BY r.no DESC) AS n"   \
     "   FROM import_run r JOIN import_source i USING (import_id)"                                  \
     "   WHERE i.import_id = $1::uuid AND i.deleted_at IS NULL AND r.pruned_at IS NULL) x"          \
     "   WHERE current OR newest OR state IN ('queued', 'listing', 'fetching', 'processing')"       \
-    "     OR (state = 'published' AND rank <= keep_versions))"
+    "     OR (state = 'published' AND n <= keep_versions))"
 
 static const char items_sql[] =
     "WITH " KEPT ", o AS (UPDATE import_run SET pruned_at = now() WHERE import_id = $1::uuid"
@@ -38,7 +37,6 @@ static const char unused_sql[] =
     "SELECT f.file_id, f.user_id FROM import_source i JOIN file f ON f.dataset_id = i.shadow_id"
     " WHERE i.import_id = $1::uuid AND f.state < 6"
     "   AND NOT EXISTS (SELECT 1 FROM import_item n WHERE n.file_id = f.file_id)"
-    "   AND NOT EXISTS (SELECT 1 FROM import_item n WHERE n.old_file_id = f.file_id)"
     " ORDER BY f.file_id LIMIT 500";
 
 static int remove_unused(struct importer *imp, const char *import_id, int64_t *ret_removed,

@@ -16,8 +16,8 @@ static struct cron_time at(const char *text)
 {
     struct cron_time t = {0};
 
-    assert_int_equal(
-        sscanf(text, "%d-%d-%d %d:%d", &t.year, &t.month, &t.day, &t.hour, &t.minute), 5);
+    assert_int_equal(sscanf(text, "%d-%d-%d %d:%d", &t.year, &t.month, &t.day, &t.hour, &t.minute),
+                     5);
     return t;
 }
 

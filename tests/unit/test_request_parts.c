@@ -5,10 +5,10 @@
 /*
  * The pure parts of a request and its answer: names, addresses, ranges, tags, cursors, CSV.
  */
+#include "libcommon/names.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/csv.h"
 #include "services/ingest-gateway/cursor.h"
-#include "libcommon/names.h"
 #include "services/ingest-gateway/uri.h"
 
 #include <setjmp.h>
