@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What operators do with the servers themselves: schema, topics, bucket, first users and keys.
+ * What operators do with the servers themselves: schema, topics, bucket.
  */
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "libcommon/sha256.h"
 #include "libcommon/task_dispatch.h"
 #include "libcommon/topics.h"
-#include "libcommon/uuid.h"
 #include "services/docfleetctl/ctl.h"
 #include "services/docfleetctl/migrations.h"
 
@@ -169,105 +166,4 @@ int ctl_bucket_create(struct ctl *ctl, struct err *err)
         return -1;
     }
     return store_bucket_create(ctl->service.store, err);
-}
-
-/* Users and keys --------------------------------------------------------------------------------*/
-
-/* dfk_<id>_<secret>: 9 random bytes name it, 32 prove it; only the secret's hash is stored. */
-static int make_key(struct db_conn *conn, const char *user_id, const char *scopes, char *ret_key,
-                    size_t size, struct err *err)
-{
-    unsigned char id_bytes[9], secret_bytes[32];
-    char id[32], secret[64], hash[SHA256_HEX_SIZE], array[160];
-
-    if (sodium_init() < 0) {
-        return err_set(err, ERR_FATAL, "internal", "no random numbers");
-    }
-    randombytes_buf(id_bytes, sizeof(id_bytes));
-    randombytes_buf(secret_bytes, sizeof(secret_bytes));
-    sodium_bin2hex(id, sizeof(id), id_bytes, sizeof(id_bytes));
-    sodium_bin2base64(secret, sizeof(secret), secret_bytes, sizeof(secret_bytes),
-                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    /* The separator after the id must be the last underscore before the secret. */
-    for (char *p = secret; *p; p++) {
-        *p = *p == '_' ? '.' : *p;
-    }
-    if (sha256_hex(secret, strlen(secret), hash, err) < 0) {
-        return -1;
-    }
-    snprintf(array, sizeof(array), "{%s}", scopes);
-    const char *params[] = {id, user_id, hash, array};
-    if (db_query(conn,
-                 "INSERT INTO api_key (key_id, user_id, secret_sha256, scopes)"
-                 " VALUES ($1, $2::uuid, decode($3, 'hex'), $4::text[])",
-                 4, params, NULL, err) < 0) {
-        return -1;
-    }
-    snprintf(ret_key, size, "dfk_%s_%s", id, secret);
-    return 0;
-}
-
-int ctl_user_create(struct ctl *ctl, struct err *err)
-{
-    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    bool admin = ctl_flag(ctl, "--admin");
-    char user_id[UUID_TEXT], key[128];
-
-    if (ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
-        return -1;
-    }
-    uuid_v7(user_id);
-    const char *params[] = {user_id, ctl->argv[0], admin ? "admin" : "user"};
-    if (db_begin(conn, err) < 0) {
-        return -1;
-    }
-    if (db_query(conn, "INSERT INTO account (user_id, name, role) VALUES ($1::uuid, $2, $3)", 3,
-                 params, NULL, err) < 0) {
-        return strcmp(err->code, "db_unique") == 0
-                   ? err_set(err, ERR_PERMANENT, "conflict", "there is a user %s already",
-                             ctl->argv[0])
-                   : -1;
-    }
-    if (make_key(conn, user_id, admin ? "read,write,admin" : "read,write", key, sizeof(key), err) <
-            0 ||
-        db_commit(conn, err) < 0) {
-        return -1;
-    }
-    fprintf(stderr, "user %s %s\n", ctl->argv[0], user_id);
-    printf("%s\n", key);
-    return 0;
-}
-
-static bool scopes_ok(const char *scopes)
-{
-    return *scopes && strspn(scopes, "abcdefghijklmnopqrstuvwxyz,") == strlen(scopes) &&
-           strlen(scopes) < 120;
-}
-
-int ctl_key_create(struct ctl *ctl, struct err *err)
-{
-    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *scopes = ctl_option(ctl, "--scopes");
-    char key[128];
-
-    if (ctl_open_db(ctl, err) < 0 || db_acquire(ctl->service.db, &conn, err) < 0) {
-        return -1;
-    }
-    if (scopes && !scopes_ok(scopes)) {
-        return err_set(err, ERR_PERMANENT, "usage", "scopes are names such as read,write");
-    }
-    const char *params[] = {ctl->argv[0]};
-    if (db_query(conn, "SELECT user_id FROM account WHERE name = $1", 1, params, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "there is no user %s", ctl->argv[0]);
-    }
-    if (make_key(conn, PQgetvalue(res, 0, 0), scopes ? scopes : "read,write", key, sizeof(key),
-                 err) < 0) {
-        return -1;
-    }
-    printf("%s\n", key);
-    return 0;
 }

@@ -10,6 +10,8 @@
 
 #include "libcommon/service.h"
 
+#include <jansson.h>
+
 /* Stable: scripts rely on them. docfleetctl doctor has its own, see there. */
 enum ctl_exit {
     CTL_OK = 0,
@@ -64,6 +66,7 @@ struct ctl_options {
     char *profile;
     char *api_key;
     char *admin_key;
+    int64_t password_min;
 };
 
 #define CTL_GIVEN_MAX 32
@@ -159,10 +162,23 @@ int ctl_receipt_check(struct ctl *ctl, struct err *err);
 int ctl_migrate(struct ctl *ctl, struct err *err);
 int ctl_bucket_create(struct ctl *ctl, struct err *err);
 int ctl_user_create(struct ctl *ctl, struct err *err);
+int ctl_user_password(struct ctl *ctl, struct err *err);
+int ctl_user_role(struct ctl *ctl, struct err *err);
+int ctl_user_disable(struct ctl *ctl, struct err *err);
+int ctl_user_enable(struct ctl *ctl, struct err *err);
+int ctl_user_link(struct ctl *ctl, struct err *err);
+int ctl_user_unlink(struct ctl *ctl, struct err *err);
 int ctl_key_create(struct ctl *ctl, struct err *err);
+int ctl_key_list(struct ctl *ctl, struct err *err);
+int ctl_key_revoke(struct ctl *ctl, struct err *err);
+int ctl_audit_verify(struct ctl *ctl, struct err *err);
+int ctl_audit_prune(struct ctl *ctl, struct err *err);
 int ctl_ledger(struct ctl *ctl, struct err *err);
 /* Connects ctl->service.db, for the commands above. */
 int ctl_open_db(struct ctl *ctl, struct err *err) WARN_UNUSED;
+/* A row of the audit log in the caller's transaction; takes detail, which may be NULL. */
+int ctl_audit(struct db_conn *conn, const char *action, const char *target, json_t *detail,
+              struct err *err) WARN_UNUSED;
 
 /* Users, over the API. */
 int ctl_dataset_create(struct ctl *ctl, struct err *err);
@@ -187,6 +203,7 @@ int ctl_keys_revoke(struct ctl *ctl, struct err *err);
 int ctl_stages_list(struct ctl *ctl, struct err *err);
 int ctl_stages_pause(struct ctl *ctl, struct err *err);
 int ctl_stages_resume(struct ctl *ctl, struct err *err);
+int ctl_audit_list(struct ctl *ctl, struct err *err);
 int ctl_users_list(struct ctl *ctl, struct err *err);
 int ctl_users_create(struct ctl *ctl, struct err *err);
 int ctl_users_weight(struct ctl *ctl, struct err *err);

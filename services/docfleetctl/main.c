@@ -23,6 +23,8 @@ const struct option_def ctl_option_defs[] = {
     {"API_KEY", OPTION_SECRET, OPT(api_key), "", 0, 0, NULL, "key for the user's commands"},
     {"ADMIN_KEY", OPTION_SECRET, OPT(admin_key), "", 0, 0, NULL,
      "key for the operator's commands over the API"},
+    {"PASSWORD_MIN", OPTION_INT, OPT(password_min), "12", 8, 200, NULL,
+     "least number of characters of a new password"},
 };
 const size_t ctl_option_count = ARRAY_LEN(ctl_option_defs);
 

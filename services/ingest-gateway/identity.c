@@ -18,7 +18,7 @@ static const char find_sql[] =
 static const char make_sql[] =
     "WITH a AS (INSERT INTO account (user_id, name, role)"
     "   SELECT $3::uuid, CASE WHEN EXISTS (SELECT 1 FROM account WHERE name = $4)"
-    "     THEN left($4, 90) || ' ' || right($3, 8) ELSE left($4, 100) END, $5"
+    "     THEN left($4, 90) || ' ' || right($3::uuid::text, 8) ELSE left($4, 100) END, $5"
     "   RETURNING user_id, name, role),"
     " i AS (INSERT INTO identity (issuer, subject, user_id, seen_at)"
     "   SELECT $1, $2, user_id, now() FROM a)"
