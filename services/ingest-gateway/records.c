@@ -389,6 +389,7 @@ int record_list(struct request *req, struct reply *reply, struct err *err)
         return -1;
     }
     if (format != FORMAT_JSON) {
+        req->audit.action = "record.export";
         return start_export(req, conn, format, reply, err);
     }
     const char *params[] = {req->params[0], req->who.user_id,
