@@ -240,11 +240,11 @@ int user_list(struct request *req, struct reply *reply, struct err *err)
 static const char patch_sql[] =
     "WITH old AS (SELECT role, disabled_at IS NOT NULL AS disabled FROM account"
     "   WHERE user_id = $1::uuid FOR UPDATE),"
-    " done AS (UPDATE account SET weight = coalesce($2::real, weight), role = coalesce($3, role),"
-    "   disabled_at = CASE WHEN $4::bool THEN coalesce(disabled_at, now())"
-    "     WHEN NOT $4::bool THEN NULL ELSE disabled_at END"
-    "   FROM old WHERE user_id = $1::uuid"
-    "   RETURNING account.role <> old.role OR (disabled_at IS NOT NULL) <> old.disabled AS other),"
+    " done AS (UPDATE account a SET weight = coalesce($2::real, a.weight),"
+    "   role = coalesce($3, a.role), disabled_at = CASE WHEN $4::bool"
+    "     THEN coalesce(a.disabled_at, now()) WHEN NOT $4::bool THEN NULL ELSE a.disabled_at END"
+    "   FROM old WHERE a.user_id = $1::uuid"
+    "   RETURNING a.role <> old.role OR (a.disabled_at IS NOT NULL) <> old.disabled AS other),"
     " out AS (UPDATE session SET ended_at = now() FROM done WHERE done.other"
     "   AND session.user_id = $1::uuid AND ended_at IS NULL)"
     "SELECT other FROM done";
