@@ -400,6 +400,10 @@ def test_probes_and_ports(values):
             assert told["DOCFLEET_LISTEN"].endswith(f":{ports['http']}")
             assert told.get("DOCFLEET_STREAM_PORT", "0") == str(ports.get("stream", 0))
     service = one(values, "Service", "r-docfleet")
+    tls = bool(values.get("gateway", {}).get("tls"))
+    assert {p["appProtocol"] for p in service["spec"]["ports"]} == {"https" if tls else "http"}
+    if values.get("ctl", {}).get("enabled", True):
+        assert settings(objects(values), "ctl")["DOCFLEET_URL"] == ("https" if tls else "http") + "://r-docfleet:80"
     gateway = one(values, "Deployment", "r-docfleet-ingest-gateway")
     named = {p["name"] for p in gateway["spec"]["template"]["spec"]["containers"][0]["ports"]}
     assert {p["targetPort"] for p in service["spec"]["ports"]} <= named

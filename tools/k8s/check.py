@@ -403,6 +403,7 @@ def main():
     args = parser.parse_args()
     built = subprocess.run([f"{ROOT}/tools/k8s/build.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     folder = tempfile.mkdtemp(prefix="docfleet-k8s-")
+    chart.CHART = shutil.copytree(chart.CHART, f"{folder}/docfleet")  # work may go on meanwhile
     cluster = Cluster(built, folder)
     names = args.values or NAMES
     failed = []

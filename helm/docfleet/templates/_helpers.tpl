@@ -124,6 +124,11 @@ annotations:
 {{- else }}{{ fail "s3.endpoint is required (or bundled.enabled, to try out)" }}{{ end }}
 {{- end }}
 
+{{/* The gateway from inside the cluster. */}}
+{{- define "docfleet.gatewayUrl" -}}
+{{- printf "http%s://%s:%d" (ternary "s" "" (not (empty .Values.gateway.tls.existingSecret))) (include "docfleet.fullname" .) (int .Values.gateway.service.port) }}
+{{- end }}
+
 {{/* Is a server of this release used, and not one outside? */}}
 {{- define "docfleet.ownDatabase" -}}{{ if and .Values.bundled.enabled (not .Values.database.existingSecret) }}yes{{ end }}{{- end }}
 {{- define "docfleet.ownKafka" -}}{{ if and .Values.bundled.enabled (not .Values.kafka.brokers) }}yes{{ end }}{{- end }}
