@@ -410,9 +410,10 @@ static void check_required(struct complaints *c, const struct option_table *tabl
 
 static void print_help(const char *program, const struct option_table *tables, size_t n)
 {
-    printf("usage: %s [--config FILE] [--help | --print-config | --print-docs]\n\n"
+    printf("usage: %s [--config FILE] [--help | --print-config | --print-docs]\n"
+           "       %s --health        is the one running here ready?\n\n"
            "Settings come from the file, then from the environment:\n",
-           program);
+           program, program);
     for (size_t t = 0; t < n; t++) {
         for (size_t i = 0; i < tables[t].n; i++) {
             const struct option_def *def = &tables[t].defs[i];

@@ -41,3 +41,7 @@ void health_beat(struct health *health, int pulse);
 void health_rest(struct health *health, int pulse);
 /* True when every required dependency was up at its last check. */
 bool health_ready(struct health *health);
+/* Asks the /readyz of a process on this machine, as the health check of a container does: 0 when
+ * it is ready, else -1 with its answer or the reason that there is none. Takes 3 s at most a step.
+ * "0.0.0.0" is asked at 127.0.0.1. */
+int health_ask(const char *address, int port, struct err *err) WARN_UNUSED;

@@ -103,17 +103,23 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
     char labels[160];
     sigset_t set;
 
+    const bool ask = argc == 2 && strcmp(argv[1], "--health") == 0;
+
     *service = (struct service){.name = name};
     tables[0].target = &service->core;
     if (own) {
         tables[1] = *own;
     }
     log_setup(name, LOG_INFO);
-    if (config_load(name, argc, argv, tables, own ? 2 : 1, stderr, ret_action, err) < 0) {
+    if (config_load(name, ask ? 1 : argc, argv, tables, own ? 2 : 1, stderr, ret_action, err) < 0) {
         return -1;
     }
     if (*ret_action == CONFIG_EXIT) {
         return 0;
+    }
+    if (ask) {
+        *ret_action = CONFIG_EXIT;
+        return health_ask(service->core.probe_address, (int)service->core.probe_port, err);
     }
     log_setup(name, (enum log_level)log_level_parse(service->core.log_level));
     raise_descriptor_limit();

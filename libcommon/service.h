@@ -55,7 +55,9 @@ struct service {
 };
 
 /* Reads settings (core and own), sets up the log, raises the descriptor limit, blocks SIGTERM and
- * SIGINT for service_wait. own may be NULL. *ret_action CONFIG_EXIT: something was printed. */
+ * SIGINT for service_wait. own may be NULL. *ret_action CONFIG_EXIT: something was printed, or
+ * (argument --health) the running process of the same settings was asked whether it is ready, and
+ * is; if it is not, that is the error. */
 int service_begin(struct service *service, const char *name, int argc, char **argv,
                   const struct option_table *own, enum config_action *ret_action,
                   struct err *err) WARN_UNUSED;

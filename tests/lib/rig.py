@@ -504,14 +504,17 @@ class Fleet:
                 environ["DOCFLEET_CONSOLE_DIR"] = f"{ROOT}/services/ingest-gateway/console/dist"
             environ.update(self.env)
             environ.update(env or {})
-            self.processes[name] = Process(name, [self.bin(binary or service, build), *args],
-                                           self.log_path(name), env=environ, cwd=self.dir,
-                                           death=signal.SIGTERM)
+            self.processes[name] = self.spawn(name, service, binary or service, args, environ, build)
             self._how[name] = {"env": env, "build": build, "binary": binary, "args": args}
         if wait:
             for name in names:
                 self.wait_ready(name)
         return self
+
+    def spawn(self, name, service, program, args, environ, build):
+        """The process itself; tests/lib/containers.py makes it a container."""
+        return Process(name, [self.bin(program, build), *args], self.log_path(name), env=environ,
+                       cwd=self.dir, death=signal.SIGTERM)
 
     def start_again(self, name, wait=True, **changes):
         """As it was started last (after a kill or a stop), with changes."""
