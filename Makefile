@@ -31,6 +31,7 @@ LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
 PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-accuracy bench-up bench-fairness mutants chaos format \
+	images images-files images-check images-test \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -207,6 +208,15 @@ chart: ## the Helm chart: rendered, linted, checked against schemas (K=expressio
 	@tests/run.py chart $(if $(K),-k "$(K)")
 k8s-check: ## the chart on a real API server, into docs/kubernetes-check.md; builds it once (half an hour)
 	@tools/k8s/check.sh
+.PHONY: images images-files images-check images-test
+images: ## container images of all programs, as root (I="NAME ..." for some); docs/images.md
+	@deploy/images/images.py build $(I)
+images-files: ## write the container files from deploy/images/images.toml
+	@deploy/images/images.py files
+images-check: ## images: the same id twice, sizes, SBOMs, licences, hadolint; into docs/images.md
+	@PATH="$$(dirname "$$(tests/run.py --python | tail -n 1)"):$$PATH" deploy/images/images.py check
+images-test: images ## 50 documents through the fleet of images under runc (K=handful for a quick look); into docs/images.md
+	@tests/run.py images $(if $(K),-k "$(K)"); rc=$$?; deploy/images/images.py report && exit $$rc
 bench: ## measured figures into docs/benchmarks.md
 	@tests/run.py bench
 bench-accuracy: ## of these only precision and recall of the extraction

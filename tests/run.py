@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Everything `make test` does, step by step with times; ends with `N passed, N failed, N skipped`.
 
-usage: run.py [lint|unit|service|e2e|chaos|chart|bench]... [-k WORDS]   (nothing: all but bench)
+usage: run.py [lint|unit|service|e2e|chaos|chart|images|bench]... [-k WORDS]   (nothing: all but the
+last two)
 
 Needs nothing but the clone: packages are checked, servers fetched, programs built and a virtual
 environment made (kept in the cache by the hash of requirements.txt). No step hides another: all
@@ -84,7 +85,7 @@ def build(goals):
 
 def servers():
     return all([quiet([f"{ROOT}/deploy/local/fetch", name], "fetch-" + name)
-                for name in ("kafka", "versitygw", "s3proxy", "prometheus")])
+                for name in ("kafka", "versitygw", "s3proxy", "prometheus", "compose-go")])
 
 
 def console():
@@ -252,7 +253,7 @@ def pytest(interpreter, folders, words):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", nargs="*", help="lint unit service e2e chaos chart bench")
+    parser.add_argument("what", nargs="*", help="lint unit service e2e chaos chart images bench")
     parser.add_argument("-k", default="", help="only tests that hold these words")
     parser.add_argument("--python", action="store_true", help="only print the tests' interpreter")
     args = parser.parse_args()
@@ -261,13 +262,13 @@ def main():
         print(interpreter or "")
         return 0 if interpreter else 1
     what = args.what or ["lint", "unit", "service", "e2e", "chaos", "chart"]
-    unknown = set(what) - {"lint", "unit", "service", "e2e", "chaos", "chart", "bench"}
+    unknown = set(what) - {"lint", "unit", "service", "e2e", "chaos", "chart", "images", "bench"}
     if unknown:
         parser.error("unknown: " + " ".join(sorted(unknown)))
 
     began = time.monotonic()
     packages()
-    folders = [w for w in what if w in ("service", "e2e", "chaos", "chart", "bench")]
+    folders = [w for w in what if w in ("service", "e2e", "chaos", "chart", "images", "bench")]
     fleet = [f for f in folders if f != "chart"]  # the chart is checked without programs and servers
     goals = []
     background = concurrent.futures.ThreadPoolExecutor(1)

@@ -165,6 +165,17 @@ def check_links(root, programs, wanted):
             os.unlink(root + path)
 
 
+def cache_fonts(root):
+    """A read-only root cannot cache what its fonts are, so that is done here. A cache is right for
+    folders of its time alone, and the image's folders all get SOURCE_DATE_EPOCH."""
+    seconds = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+    if os.path.isdir(f"{root}/etc/fonts"):
+        os.makedirs(f"{root}/var/cache/fontconfig", exist_ok=True)
+        for folder, _, _ in os.walk(f"{root}/usr/share/fonts"):
+            os.utime(folder, (seconds, seconds))
+        run("fc-cache", "--sysroot", root, "--system-only", "--force")
+
+
 def assemble(name, image, root):
     dpkg = Dpkg()
     kept = [p for package in image["packages"] for p in dpkg.files[package]
@@ -201,6 +212,7 @@ def assemble(name, image, root):
     check_links(root, [f"{HOME}/bin/{p}" for p in programs],
                 {merged(os.path.realpath(p)) for p in [*needed, *modules, *kept]})
     drop_dead_links(root)
+    cache_fonts(root)
     return packages
 
 

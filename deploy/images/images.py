@@ -4,13 +4,15 @@
 
 usage: images.py build [IMAGE...]   builds what is missing or old (all without names)
        images.py files [--check]    writes the container files from images.toml
-       images.py check              the same id twice, licences, SBOMs, sizes; writes docs/images.md
+       images.py check              the same id twice, licences, SBOMs, sizes, hadolint; then report
+       images.py report             writes what was measured into docs/images.md
        images.py push REGISTRY      copies all images there, as REGISTRY/docfleet-NAME:VERSION
        images.py clean              drops images and stages from local storage
 
 Each stage is tagged with a hash of all that goes into it, so what did not change is not built
 again: a Debian root (mmdebstrap) < toolchain (packages) < build (the web page and all programs) <
-one image each. `rm`-ing nothing, REFRESH=1 begins with a new Debian root, for security updates.
+one image each. REFRESH=1 begins with a new Debian root, for security updates; BASE=IMAGE with one
+from a registry.
 """
 import hashlib
 import json
@@ -37,6 +39,7 @@ CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 BUILD_INPUTS = ("Makefile", "LICENSE", "NOTICE", "tools", "proto-schemas", "libcommon", "services",
                 "deploy/local/console", "deploy/local/lib.sh", "deploy/images/build.Containerfile")
 IMAGE_INPUTS = ("deploy/images/images.toml", "deploy/images/assemble.py", "deploy/images/sbom.py")
+TWICE = ("ingest-gateway", "text-extractor")  # built twice by `check`: a web page, a zygote
 NOT_COPIED = re.compile(r"(^|/)(node_modules|dist|__pycache__)/|[.]md$")
 
 CONTAINERFILE = """\
@@ -46,6 +49,7 @@ ARG BUILD={prefix}build
 # hadolint ignore=DL3006
 FROM ${{BUILD}} AS assembled
 ARG SOURCE_DATE_EPOCH=0
+WORKDIR /src
 COPY deploy/images/assemble.py deploy/images/sbom.py deploy/images/images.toml deploy/images/
 RUN deploy/images/assemble.py {name} /image
 
@@ -270,6 +274,155 @@ def tools():
     run(f"{ROOT}/deploy/local/packages", "images")
 
 
+# --- check ----------------------------------------------------------------------------------------
+def inspect(tag):
+    return json.loads(out("buildah", "inspect", "--type", "image", tag))["OCIv1"]
+
+
+def problems_of(name, image, tag, root):
+    """What is wrong with one image; [] if nothing."""
+    found = []
+    size = sbom.size(root) / 1e6
+    if size > image["limit"]:
+        found.append(f"{size:.1f} MB, {image['limit']} are allowed")
+    config = inspect(tag)["config"]
+    if config.get("User") != f"{assemble.USER}:{assemble.USER}":
+        found.append(f"user {config.get('User')}")
+    if not config["Labels"].get("org.opencontainers.image.revision"):
+        found.append("no label for the revision")
+    if os.listdir(f"{root}/usr/bin") or os.listdir(f"{root}/usr/sbin"):
+        found.append("programs of packages are in it")
+    with open(f"{root}/{sbom.FILE}", encoding="utf-8") as f:
+        listed = {p["name"] for p in json.load(f)["packages"]}
+    packages = sorted(os.listdir(f"{root}/var/lib/dpkg/status.d"))
+    found += [f"{p} is not in the SBOM" for p in packages if p not in listed]
+    found += [f"no licence of {p}" for p in packages
+              if not os.path.exists(os.path.join(root, "usr/share/doc", p, "copyright"))]
+    return found
+
+
+def reproducible(names):
+    """Compiles everything again without any cache and makes the images again; the same ids?"""
+    before = {n: image_id(build_image(n, build_stage())) for n in names}
+    stage = build_stage("-again")
+    again = {n: image_id(build_image(n, stage, "-again")) for n in names}
+    for tag in [f"{PREFIX}{n}:" for n in names]:
+        listed = out("buildah", "images", "--format", "{{.Name}}:{{.Tag}}", "--filter",
+                     f"reference={tag}*-again").split()
+        subprocess.run(["buildah", "rmi", *listed], stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(["buildah", "rmi", stage], stdout=subprocess.DEVNULL, check=False)
+    return before, again
+
+
+def check(images):
+    failed = []
+    tags, sizes = build(images, []), {}
+    for name, tag in tags.items():
+        with Mounted(tag) as root:
+            found = problems_of(name, images[name], tag, root)
+            packages = len(os.listdir(f"{root}/var/lib/dpkg/status.d"))
+            sizes[name] = {"megabytes": round(sbom.size(root) / 1e6, 1), "packages": packages,
+                           "limit": images[name]["limit"], "parts": largest(root)}
+        failed += [f"{name}: {x}" for x in found]
+        say(f"check {name:18} {'FAIL' if found else 'ok'}")
+    files = sorted(f"{HERE}/{f}" for f in os.listdir(HERE) if f.endswith(".Containerfile"))
+    told = subprocess.run(["hadolint", *files], capture_output=True, text=True)
+    failed += [told.stdout + told.stderr] if told.returncode else []
+    say(f"check {'hadolint':18} {'FAIL' if told.returncode else 'ok'}")
+    before, again = reproducible(TWICE)
+    failed += [f"{n}: built again {again[n][:12]}, before {before[n][:12]}"
+               for n in TWICE if before[n] != again[n]]
+    say(f"check {'built twice':18} {'ok' if before == again else 'FAIL'}")
+    result = {"sizes": sizes, "twice": {n: before[n] for n in TWICE}, "same": before == again,
+              "failed": failed, **when()}
+    with open(f"{OUT}/check.json", "w", encoding="utf-8") as f:
+        json.dump(result, f, indent=1)
+    report(images)
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+def largest(root):
+    """The packages and folders that make most of an image: [(name, megabytes)]."""
+    totals = {}
+    for folder, _, names in os.walk(root):
+        words = os.path.relpath(folder, root).split("/")
+        share = "/".join(words[:3 if words[:2] != ["usr", "lib"] else 4])
+        totals[share] = totals.get(share, 0) + sum(
+            os.lstat(f"{folder}/{n}").st_size for n in names if not os.path.islink(f"{folder}/{n}"))
+    top = sorted(totals.items(), key=lambda x: -x[1])[:6]
+    return [(name, round(size / 1e6, 1)) for name, size in top if size > 3e6]
+
+
+def when():
+    return {"date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "commit": out("git", "log", "-1", "--format=%h")}
+
+
+# --- docs/images.md: two blocks of the page are ours ----------------------------------------------
+def block(page, name, text):
+    pattern = rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)"
+    if not re.search(pattern, page, re.S):
+        sys.exit(f"docs/images.md has no block {name}")
+    return re.sub(pattern, lambda m: m[1] + text + m[2], page, flags=re.S)
+
+
+def sizes_text(images, told):
+    rows = ["| image | MB unpacked | limit | packages | largest parts (MB) |", "|---|---|---|---|---|"]
+    for name, s in told["sizes"].items():
+        parts = ", ".join(f"{p} {mb}" for p, mb in s["parts"])
+        rows.append(f"| `docfleet-{name}` | {s['megabytes']} | {s['limit']} | {s['packages']} | {parts} |")
+    same = "the same id both times: " + ", ".join(f"{n} `{i[:12]}`" for n, i in told["twice"].items()) \
+        if told["same"] else "**not the same id**"
+    return "\n".join(rows) + f"\n\nMeasured {told['date']} at {told['commit']}. Compiled and built " \
+        f"twice, the second time without any cache: {same}.\n"
+
+
+def run_text(told):
+    return (f"{told['files']} documents of {told['kinds']} kinds: {told['done']} done, {told['failed']} "
+            f"failed, as they should; {told['promised'] - told['missed']} of {told['promised']} promised "
+            f"phrases were found in their texts. State, codes, text, record, cells, size of every "
+            f"preview page and the thumbnail were compared with the fleet of host programs: "
+            f"{told['differ']} differences. {told['seconds']} s in containers, {told['hostSeconds']} s on "
+            f"the host, on two cores that others used too. Run {told['date']} at {told['commit']}.\n")
+
+
+def report(images):
+    path = f"{ROOT}/docs/images.md"
+    with open(path, encoding="utf-8") as f:
+        page = f.read()
+    for source, name, text in (("check", "sizes", lambda t: sizes_text(images, t)),
+                               ("run", "run", run_text)):
+        if os.path.exists(f"{OUT}/{source}.json"):
+            with open(f"{OUT}/{source}.json", encoding="utf-8") as f:
+                page = block(page, name, text(json.load(f)))
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(page)
+
+
+def push(images, registry):
+    """To a registry, to `docker-daemon`, or as archives into a folder (a path)."""
+    for name in images:
+        local, called = f"{PREFIX}{name}:{version()}", f"docfleet-{name}:{version()}"
+        if registry == "docker-daemon":
+            target = f"docker-daemon:{PREFIX}{name}:{version()}"
+        elif registry.startswith(("/", ".")):
+            os.makedirs(registry, exist_ok=True)
+            target = f"oci-archive:{os.path.join(registry, f'docfleet-{name}-{version()}.tar')}:{called}"
+        else:
+            target = f"docker://{registry}/{called}"
+        run("buildah", "push", "--quiet", local, target)
+        say(f"  {target}")
+
+
+def clean(images):
+    listed = out("buildah", "images", "--format", "{{.Name}}:{{.Tag}}").split()
+    ours = {f"{PREFIX}{n}" for n in (*images, "debian", "toolchain", "build")}
+    mine = [t for t in listed if t.rsplit(":", 1)[0] in ours]
+    if mine:
+        run("buildah", "rmi", "--force", *mine, stdout=subprocess.DEVNULL)
+
+
 def main():
     what, names = (sys.argv[1:] or ["build"])[0], sys.argv[2:]
     images = assemble.table()
@@ -282,12 +435,20 @@ def main():
             sys.exit(f"differ from images.toml, or belong to no image: {' '.join(left)}")
     elif what == "build":
         tools()
-        tags = build(images, names)
         os.makedirs(OUT, exist_ok=True)
-        for name, tag in tags.items():
+        for name, tag in build(images, names).items():
             with Mounted(tag) as root:
                 shutil.copyfile(f"{root}/{sbom.FILE}", f"{OUT}/{name}.spdx.json")
                 say(f"  {tag:55} {sbom.size(root) / 1e6:7.1f} MB")
+    elif what == "check":
+        tools()
+        check(images)
+    elif what == "report":
+        report(images)
+    elif what == "push" and len(names) == 1:
+        push(images, names[0])
+    elif what == "clean":
+        clean(images)
     else:
         sys.exit(__doc__)
 
