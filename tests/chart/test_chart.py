@@ -658,6 +658,22 @@ def test_images():
         {"registry.example/team/docfleet-dispatcher@sha256:" + "0" * 64}
 
 
+def test_bundled_servers_are_those_of_compose():
+    with open(f"{chart.ROOT}/deploy/compose.yaml", encoding="utf-8") as f:
+        services = yaml.safe_load(f)["services"]
+    for name, theirs in (("postgres", "postgres"), ("kafka", "kafka"), ("s3", "store")):
+        image = one(chart.MATRIX["default"], "StatefulSet", f"r-docfleet-{name}")["spec"]["template"]["spec"]["containers"][0]["image"]
+        assert image.removeprefix("docker.io/").removeprefix("library/") == services[theirs]["image"]
+
+
+def test_every_image_of_the_chart_is_built():
+    """deploy/images has a container file for each image that pods name."""
+    images = {c["image"] for _, _, _, _, spec in ours(chart.MATRIX["everything"]) for c in chart.containers(spec)}
+    for image in images:
+        name = re.search(r"/docfleet-([a-z-]+)[:@]", image).group(1)
+        assert os.path.exists(f"{chart.ROOT}/deploy/images/{name}.Containerfile"), name
+
+
 def test_the_script_for_commands_makes_a_job_of_the_mould(tmp_path):
     """deploy/kubernetes/ctl with kubectl played by a script: it asks for the CronJob, puts the words in
     and leaves nothing behind."""
