@@ -173,3 +173,7 @@ int task_hand_back(struct db *db, const struct task_key *keys, const int *dispat
 int task_heartbeat(struct db *db, const char *worker_id, int stage, int slots, int busy,
                    const char *partitions, bool open, struct err *err) WARN_UNUSED;
 int task_goodbye(struct db *db, const char *worker_id, struct err *err) WARN_UNUSED;
+
+/* docfleetctl restore, in the caller's transaction: work that was out when the backup was made is
+ * to be sent again. *ret_tasks counts it. */
+int task_restored(struct db_conn *conn, int64_t *ret_tasks, struct err *err) WARN_UNUSED;

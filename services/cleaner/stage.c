@@ -53,7 +53,9 @@ static int forget_rows(struct job *job, struct err *err)
 
 static int remove_prefix(struct job *job, const char *prefix, uint64_t *n, struct err *err)
 {
-    if (job_enter(job, GUARD_STORE, err) < 0) {
+    CLEANUP(db_conn_cleanup) struct db_conn *guard = NULL;
+
+    if (sweep_guard(job->ctx->service, &guard, err) < 0 || job_enter(job, GUARD_STORE, err) < 0) {
         return -1;
     }
     int r = sweep_prefix(job->ctx->service->store, prefix, n, err);

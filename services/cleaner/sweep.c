@@ -48,6 +48,24 @@ static int take_key(void *ctx, const struct store_entry *entry, struct err *err)
     return 0;
 }
 
+int sweep_guard(struct service *service, struct db_conn **ret_guard, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    /* The other side is docfleetctl backup, which holds it alone (ADR 0026). */
+    if (db_acquire(service->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        db_query(conn, "SELECT pg_try_advisory_xact_lock_shared(776005, 0)", 0, NULL, &res, err) <
+            0) {
+        return -1;
+    }
+    if (!db_bool(res, 0, 0)) {
+        return err_set(err, ERR_TRANSIENT, "backup_running", "a backup runs: deletions wait");
+    }
+    *ret_guard = STEAL(conn);
+    return 0;
+}
+
 int sweep_prefix(struct store *store, const char *prefix, uint64_t *n, struct err *err)
 {
     struct key_page page = {0};
@@ -78,6 +96,21 @@ static const char unnamed_sql[] =
     " (SELECT 1 FROM file_version v JOIN file f USING (file_id) WHERE v.object_key = k"
     "   AND f.state <> 7)";
 
+int sweep_keys(struct service *service, const char *const *keys, size_t k, uint64_t *n,
+               struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *guard = NULL;
+
+    if (sweep_guard(service, &guard, err) < 0) {
+        return strcmp(err->code, "backup_running") == 0 ? 0 : -1;
+    }
+    if (store_delete_many(service->store, keys, k, err) < 0) {
+        return -1;
+    }
+    *n += k;
+    return 0;
+}
+
 static int delete_unnamed(struct service *service, const struct key_page *page, uint64_t *n,
                           struct err *err)
 {
@@ -101,11 +134,7 @@ static int delete_unnamed(struct service *service, const struct key_page *page, 
     for (int row = 0; row < PQntuples(res) && k < LIST_PAGE; row++) {
         keys[k++] = PQgetvalue(res, row, 0);
     }
-    if (k > 0 && store_delete_many(service->store, keys, k, err) < 0) {
-        return -1;
-    }
-    *n += k;
-    return 0;
+    return k > 0 ? sweep_keys(service, keys, k, n, err) : 0;
 }
 
 static int sweep_orphans(struct service *service, const char *prefix, struct err *err)
@@ -249,6 +278,31 @@ static void show_nothing(void)
     metrics_remove("docfleet_cleaner_last_success_seconds", "");
 }
 
+/* The importer ends when it has nothing to do; whoever asks for metrics finds its imports here. */
+static const char imports_sql[] =
+    "SELECT count(*) FILTER (WHERE enabled AND health = 'new'),"
+    " count(*) FILTER (WHERE enabled AND health = 'ok'),"
+    " count(*) FILTER (WHERE enabled AND health = 'failing'),"
+    " count(*) FILTER (WHERE NOT enabled), extract(epoch FROM now() - min(coalesce(last_success_at,"
+    "   created_at)) FILTER (WHERE enabled AND cron IS NOT NULL))::bigint"
+    " FROM import_source WHERE deleted_at IS NULL";
+
+static int count_imports(struct service *service, struct err *err)
+{
+    static const char *const labels[] = {"state=\"new\"", "state=\"ok\"", "state=\"failing\"",
+                                         "state=\"paused\""};
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_run(service->db, imports_sql, 0, NULL, &res, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
+        metrics_set("docfleet_imports", labels[i], (double)db_i64(res, 0, (int)i));
+    }
+    metrics_set("docfleet_import_success_age_seconds", "", (double)db_i64(res, 0, 4));
+    return 0;
+}
+
 static int sweep_all(struct service *service, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(prune_sql); i++) {
@@ -256,8 +310,8 @@ static int sweep_all(struct service *service, struct err *err)
             return -1;
         }
     }
-    return fold_counts(service, err) < 0 || drop_old_events(service, err) < 0 ||
-                   sweep_pending_uploads(service, err) < 0 ||
+    return fold_counts(service, err) < 0 || count_imports(service, err) < 0 ||
+                   drop_old_events(service, err) < 0 || sweep_pending_uploads(service, err) < 0 ||
                    sweep_orphans(service, "uploads/", err) < 0 ||
                    sweep_orphans(service, "artifacts/", err) < 0
                ? -1

@@ -161,6 +161,9 @@ int ctl_receipt_check(struct ctl *ctl, struct err *err);
 /* Operators, straight to the servers. */
 int ctl_migrate(struct ctl *ctl, struct err *err);
 int ctl_bucket_create(struct ctl *ctl, struct err *err);
+int ctl_backup(struct ctl *ctl, struct err *err);
+int ctl_restore(struct ctl *ctl, struct err *err);
+int ctl_verify(struct ctl *ctl, struct err *err);
 int ctl_user_create(struct ctl *ctl, struct err *err);
 int ctl_user_password(struct ctl *ctl, struct err *err);
 int ctl_user_role(struct ctl *ctl, struct err *err);
