@@ -298,7 +298,7 @@ def life(cluster, name, values):
     until(lambda: pods_made(cluster, namespace), f"{name}: pods after the upgrade")
 
     # to another shape altogether, and back by rollback
-    other = chart.MATRIX["minimal" if name == "everything" else "everything"]
+    other = chart.MATRIX["minimal" if name in ("everything", "production") else "everything"]
     cluster.helm("upgrade", "r", chart.CHART, "-n", namespace, values=other)
     cluster.helm("rollback", "r", "1", "-n", namespace)
     if images(cluster, namespace) != before:
@@ -316,6 +316,32 @@ def life(cluster, name, values):
     print(f"{name}: {count} objects, {pods} pods, {revisions} revisions, kept {kept or 'nothing'}", flush=True)
     return [name, str(count), str(pods), "no refusal, no warning", "done", "done",
             ", ".join(f"`{k}`" for k in kept) or "nothing"]
+
+
+def released():
+    """The commit of the chart that people may have installed: the last tag, or its first commit."""
+    tag = git("describe", "--tags", "--abbrev=0", "HEAD^")
+    first = git("log", "--diff-filter=A", "--format=%h", "--", "helm/docfleet/Chart.yaml").split("\n")[-1]
+    return tag or first
+
+
+def from_released(cluster, revision, folder):
+    """From that chart to this one and back, with the same values: no field of an object that Kubernetes
+    keeps for ever may have changed."""
+    tree = f"{folder}/released"
+    os.makedirs(tree)
+    archive = subprocess.run(["git", "-C", ROOT, "archive", revision, "helm/docfleet"], check=True,
+                             stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
+    for name in ("default", "autoscaled"):
+        namespace = fresh(cluster, f"from-{name}")
+        cluster.helm("install", "r", f"{tree}/helm/docfleet", "-n", namespace, values=chart.MATRIX[name])
+        until(lambda: pods_made(cluster, namespace), f"{name}: the pods of {revision}")
+        cluster.helm("upgrade", "r", chart.CHART, "-n", namespace, values=chart.MATRIX[name])
+        until(lambda: pods_made(cluster, namespace), f"{name}: the pods after the upgrade from {revision}")
+        cluster.helm("rollback", "r", "1", "-n", namespace)
+        cluster.helm("uninstall", "r", "-n", namespace)
+    print(f"upgraded from {revision} and back", flush=True)
 
 
 def alone(cluster, name, values):
@@ -363,7 +389,7 @@ def version_of(module):
         return next(line.split()[-1] for line in f if line.strip().startswith(module + " "))
 
 
-def report(rows, refused, valid, built):
+def report(rows, refused, valid, built, revision):
     etcd = subprocess.run([f"{built}/etcd", "--version"], capture_output=True, text=True).stdout.split("\n")[0].split()[-1]
     crds = ", ".join(m.split("@")[0].removeprefix("github.com/") + " " + m.split("@")[1] for m in crd_schemas.DEFINITIONS)
     text = f"""# The chart on a real API server
@@ -386,7 +412,9 @@ rollback brings the first one back. Sets with – are only sent object by object
 """ + "\n".join("| " + " | ".join(row) + " |" for row in rows) + f"""
 
 kubeconform {version_of('github.com/yannh/kubeconform')}, strict, nothing skipped: """ + \
-        ", ".join(f"{name} {n} objects" for name, n in valid.items()) + """ valid.
+        ", ".join(f"{name} {n} objects" for name, n in valid.items()) + f""" valid.
+
+Upgraded from the chart of {revision} to this one and rolled back, sets default and autoscaled: done.
 
 That the server does refuse: """ + "; ".join(f"{what} (“{said[:110].strip()}”)" for what, said in refused.items()) + """.
 
@@ -422,7 +450,9 @@ def main():
             until(lambda: established(cluster, crd["metadata"]["name"]), f"{path} established")
         refused = controls(cluster, fresh(cluster, "controls"))
         valid = kubeconform(built, names, folder)
-        rows = []
+        rows, revision = [], released()
+        if not args.values:
+            from_released(cluster, revision, folder)
         for name in names:
             try:
                 rows.append((life if name in NAMES else alone)(cluster, name, chart.MATRIX[name]))
@@ -430,7 +460,7 @@ def main():
                 failed.append(name)
                 print(f"{name}: FAILED: {e}", flush=True)
         if not failed and not args.no_report:
-            report(rows, refused, valid, built)
+            report(rows, refused, valid, built, revision)
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
