@@ -216,6 +216,10 @@ static const char *const prune_sql[] = {
     "DELETE FROM idempotency WHERE (user_id, key) IN (SELECT user_id, key FROM idempotency"
     " WHERE created_at < now() - interval '24 hours' LIMIT 500)",
     "DELETE FROM worker WHERE seen < now() - interval '1 hour'",
+    "DELETE FROM session WHERE session_id IN (SELECT session_id FROM session"
+    " WHERE expires_at < now() - interval '7 days' LIMIT 500)",
+    "DELETE FROM login_throttle WHERE key IN (SELECT key FROM login_throttle"
+    " WHERE at < now() - interval '1 day' LIMIT 500)",
     "DELETE FROM effect WHERE idem_key IN (SELECT idem_key FROM effect"
     " WHERE created_at < now() - interval '30 days' LIMIT 500)",
     /* Tasks of deleted files, then the files: nobody asks for them any more. */

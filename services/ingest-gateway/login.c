@@ -64,8 +64,9 @@ int auth_methods(struct request *req, struct reply *reply, struct err *err)
                         : json_null();
 
     return reply_take_json(reply, 200,
-                           json_pack("{s:b, s:b, s:o, s:I}", "password", 1, "apiKey", 1, "oidc",
-                                     oidc, "passwordMin", (json_int_t)req->gw->password_min),
+                           json_pack("{s:b, s:b, s:b, s:o, s:I}", "password", 1, "apiKey", 1,
+                                     "cookie", session_has_cookie(req), "oidc", oidc, "passwordMin",
+                                     (json_int_t)req->gw->password_min),
                            err);
 }
 

@@ -70,6 +70,13 @@ static bool token_of(const struct request *req, char token[SESSION_TOKEN_SIZE])
            strspn(token, "0123456789abcdef") == SESSION_TOKEN_SIZE - 1;
 }
 
+bool session_has_cookie(const struct request *req)
+{
+    char token[SESSION_TOKEN_SIZE];
+
+    return token_of(req, token);
+}
+
 static int new_token(char token[SESSION_TOKEN_SIZE], struct err *err)
 {
     unsigned char random[32];

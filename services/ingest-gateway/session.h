@@ -43,6 +43,8 @@ int session_end_all(struct gateway *gw, const char *user_id, const char *except,
 int session_csrf(const struct request *req, char ret_csrf[SESSION_TOKEN_SIZE],
                  struct err *err) WARN_UNUSED;
 
+/* Did a session's cookie come, whatever it is worth? */
+bool session_has_cookie(const struct request *req);
 /* The value of a cookie, copied; false when it is absent or does not fit. */
 bool session_cookie(const struct request *req, const char *name, char *out, size_t size);
 /* "Set-Cookie" with everything a cookie of ours has; max_age 0 deletes it. lax: it also comes with

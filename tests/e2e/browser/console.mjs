@@ -125,6 +125,7 @@ async function run() {
 
     begin("a wrong key is refused in plain words");
     expect401 = true;
+    await page.getByRole("button", { name: "Use an API key instead" }).click();
     await page.getByLabel("API key").fill("dfk_wrong_key");
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByText("This key is not known here").waitFor();

@@ -39,6 +39,7 @@ async function stageButton(action, stage) {
 
 async function run() {
     await page.goto(url);
+    await page.getByRole("button", { name: "Use an API key instead" }).click();
     await page.getByLabel("API key").fill(process.env.DOCFLEET_API_KEY ?? "");
     await page.keyboard.press("Enter");
 

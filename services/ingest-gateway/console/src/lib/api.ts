@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why: the one place that talks to the gateway. Every call carries the key in a header and every
-// refusal becomes a `Problem`. It refuses to send the key to any origin but the page's own.
+// Why: the one place that talks to the gateway. A call carries the key in a header, or the browser adds
+// the cookie of a sign-in, and then a call that changes something has the CSRF token. Every refusal
+// becomes a `Problem`. It refuses to send either to any origin but the page's own.
 import { Problem } from "./problem";
 import type {
     BatchSummary,
@@ -8,6 +9,7 @@ import type {
     Dataset,
     DeadLetter,
     FileItem,
+    KeyInfo,
     LetterAnswer,
     LetterGroup,
     Me,
@@ -17,6 +19,8 @@ import type {
     PreviewPage,
     ProblemBody,
     RecordItem,
+    SessionInfo,
+    SignInMethods,
     StageInfo,
     Summary,
     TextPage,
@@ -90,13 +94,46 @@ export function restartFrom(f: FileItem): string[] {
     return stages.length > 0 ? stages : ["text"];
 }
 
+/** How a sign-in is proven: an API key, or "" for the browser's cookie and its CSRF token. */
+export interface Credential {
+    key: string;
+    csrf: string;
+}
+
+export function credentialHeaders(c: Credential, method: string): Record<string, string> {
+    if (c.key) {
+        return { Authorization: `Bearer ${c.key}` };
+    }
+    return method === "GET" || method === "HEAD" ? {} : { "X-CSRF-Token": c.csrf };
+}
+
+/** Ways to sign in, asked before anybody is; `cookie`: the browser has one of a session. */
+export async function signInMethods(): Promise<SignInMethods> {
+    const res = await fetch(`${BASE}/auth/methods`, { credentials: "same-origin", cache: "no-store" });
+    return (await res.json()) as SignInMethods;
+}
+
+export async function passwordSignIn(name: string, password: string): Promise<Api> {
+    const api = new Api("");
+    const me = await api.post<Me>(`${BASE}/auth/login`, { name, password });
+    return new Api("", me.csrfToken ?? "");
+}
+
+/** With the cookie that is there; a `Problem` with status 401 when it counts no longer. */
+export async function resumeSession(): Promise<Api> {
+    const me = await new Api("").me();
+    return new Api("", me.csrfToken ?? "");
+}
+
 export class Api {
     readonly key: string;
+    csrf: string;
     /** Called once for any 401, so that the page can return to the sign-in form. */
     onUnauthorized: () => void = () => {};
 
-    constructor(key: string) {
+    constructor(key: string, csrf = "") {
         this.key = key;
+        this.csrf = csrf;
     }
 
     async send(path: string, init: RequestInit = {}): Promise<Response> {
@@ -105,10 +142,12 @@ export class Api {
             throw new Error("The server named an address outside this site; it was not opened.");
         }
         const headers = new Headers(init.headers);
-        headers.set("Authorization", `Bearer ${this.key}`);
+        for (const [name, value] of Object.entries(credentialHeaders(this, init.method ?? "GET"))) {
+            headers.set(name, value);
+        }
         let res: Response;
         try {
-            res = await fetch(url, { ...init, headers, credentials: "omit", cache: init.cache ?? "no-cache" });
+            res = await fetch(url, { ...init, headers, credentials: this.key ? "omit" : "same-origin", cache: init.cache ?? "no-cache" });
         } catch (e) {
             if (e instanceof DOMException && e.name === "AbortError") {
                 throw e;
@@ -228,6 +267,39 @@ export class Api {
 
     me(signal?: AbortSignal): Promise<Me> {
         return this.get(`${BASE}/auth/me`, signal);
+    }
+
+    /** Ends the session; the address at the issuer where the browser signs out, too, or null. */
+    async signOut(): Promise<string | null> {
+        if (this.key) {
+            return null;
+        }
+        return (await this.post<{ logoutUrl: string | null }>(`${BASE}/auth/logout`, {})).logoutUrl;
+    }
+
+    signOutEverywhere(): Promise<unknown> {
+        return this.post(`${BASE}/auth/logout-all`, {});
+    }
+
+    async changePassword(current: string, wanted: string): Promise<void> {
+        const me = await this.post<Me>(`${BASE}/auth/password`, { current, new: wanted });
+        this.csrf = me.csrfToken ?? "";
+    }
+
+    async sessions(signal?: AbortSignal): Promise<SessionInfo[]> {
+        return (await this.get<Page<SessionInfo>>(`${BASE}/auth/sessions`, signal)).items;
+    }
+
+    async keys(signal?: AbortSignal): Promise<KeyInfo[]> {
+        return (await this.get<Page<KeyInfo>>(`${BASE}/api-keys`, signal)).items;
+    }
+
+    createKey(body: { name: string; scopes: string[]; expiresInDays?: number }): Promise<KeyInfo & { key: string }> {
+        return this.post(`${BASE}/api-keys`, body);
+    }
+
+    async delete(path: string): Promise<void> {
+        await this.send(path, { method: "DELETE" });
     }
 
     batch(id: string, signal?: AbortSignal): Promise<BatchSummary> {

@@ -133,6 +133,34 @@ export interface Me {
     name: string;
     role: string;
     scopes: string[];
+    credential: "key" | "session" | "token";
+    csrfToken: string | null;
+}
+
+export interface SignInMethods {
+    password: boolean;
+    oidc: { name: string; href: string } | null;
+    passwordMin: number;
+    cookie: boolean;
+}
+
+export interface SessionInfo {
+    id: string;
+    method: string;
+    address: string;
+    agent: string;
+    createdAt: string;
+    seenAt: string;
+    current: boolean;
+}
+
+export interface KeyInfo {
+    id: string;
+    name: string;
+    scopes: string[];
+    createdAt: string;
+    expiresAt: string | null;
+    lastUsedAt: string | null;
 }
 
 export interface StageInfo {

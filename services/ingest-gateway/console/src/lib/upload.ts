@@ -2,7 +2,7 @@
 // Why: sends any number of dropped files in requests of bounded size. The body is laid out here
 // and not by FormData, so that a second try sends the very same bytes under the same
 // Idempotency-Key. No two parts of one request share a name. Nothing is read into memory.
-import { BASE, parseRetryAfter, problemFromText, uuid } from "./api";
+import { BASE, parseRetryAfter, problemFromText, uuid, credentialHeaders, type Credential } from "./api";
 import { messageOf, plainError, Problem } from "./problem";
 import type { UploadAnswer } from "./types";
 
@@ -108,16 +108,16 @@ export class Uploader {
     private waiting = "";
     private xhr: XMLHttpRequest | null = null;
     private wake: (() => void) | null = null;
-    private readonly key: string;
+    private readonly credential: Credential;
     private changed: () => void;
     private batchDone: (datasetId: string, accepted: number, rejected: number) => void;
 
     constructor(
-        key: string,
+        credential: Credential,
         changed: () => void,
         batchDone: (datasetId: string, accepted: number, rejected: number) => void,
     ) {
-        this.key = key;
+        this.credential = credential;
         this.changed = changed;
         this.batchDone = batchDone;
     }
@@ -289,7 +289,9 @@ export class Uploader {
             const xhr = new XMLHttpRequest();
             this.xhr = xhr;
             xhr.open("POST", `${BASE}/datasets/${encodeURIComponent(b.datasetId)}/files`);
-            xhr.setRequestHeader("Authorization", `Bearer ${this.key}`);
+            for (const [name, value] of Object.entries(credentialHeaders(this.credential, "POST"))) {
+                xhr.setRequestHeader(name, value);
+            }
             xhr.setRequestHeader("Idempotency-Key", b.key);
             xhr.setRequestHeader("Accept", "application/json");
             xhr.setRequestHeader("Content-Type", `multipart/form-data; boundary=${boundary}`);

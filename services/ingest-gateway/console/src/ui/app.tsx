@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: who is signed in, which dataset and file the address names, and the one event stream of the
-// page. The key is kept in the tab's session storage; a refused key always leads back to the form.
+// page. A key is kept in the tab's session storage, a sign-in in a cookie no script can read; what is
+// refused always leads back to the form.
 import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Api, BASE } from "../lib/api";
+import { Api, BASE, resumeSession, signInMethods } from "../lib/api";
 import { BlobCache } from "../lib/blobs";
 import { messageOf, Problem } from "../lib/problem";
 import { EventLink, type LinkState, type SseMessage } from "../lib/sse";
-import type { Dataset } from "../lib/types";
+import type { Dataset, SignInMethods } from "../lib/types";
+import { Account } from "./account";
 import { DatasetForm } from "./dataset-form";
 import { go, useRoute } from "./hooks";
 import { Icon, Logo, Spinner } from "./icons";
@@ -42,9 +44,25 @@ function storeKey(key: string): void {
 
 export function App() {
     const [api, setApi] = useState<Api | null>(() => (storedKey() ? new Api(storedKey()) : null));
+    const [methods, setMethods] = useState<SignInMethods | null>(null);
     const [datasets, setDatasets] = useState<Dataset[] | null>(null);
     const [note, setNote] = useState("");
     const [error, setError] = useState("");
+
+    // Without a key: is there a session from before?
+    useEffect(() => {
+        if (api || methods) {
+            return;
+        }
+        signInMethods()
+            .then(async (m) => {
+                if (m.cookie) {
+                    await resumeSession().then(setApi, () => {});
+                }
+                setMethods(m);
+            })
+            .catch(() => setMethods({ password: true, oidc: null, passwordMin: 12, cookie: false }));
+    }, [api, methods]);
 
     const signOut = useCallback((why: string) => {
         storeKey("");
@@ -58,7 +76,7 @@ export function App() {
         if (!api) {
             return;
         }
-        api.onUnauthorized = () => signOut("The key is no longer accepted. Sign in again.");
+        api.onUnauthorized = () => signOut(api.key ? "The key is no longer accepted. Sign in again." : "The sign-in has ended. Sign in again.");
         if (datasets) {
             return;
         }
@@ -72,10 +90,13 @@ export function App() {
     }, [api, datasets, error]);
 
     let body;
-    if (!api) {
+    if (!api && !methods) {
+        body = <main class="center"><Spinner size={26} /></main>;
+    } else if (!api) {
         body = (
             <SignIn
                 note={note}
+                methods={methods}
                 onSignIn={(a, list) => {
                     storeKey(a.key);
                     setNote("");
@@ -99,7 +120,7 @@ export function App() {
             </main>
         );
     } else {
-        body = <Home api={api} datasets={datasets} onDatasets={setDatasets} onSignOut={() => signOut("")} />;
+        body = <Home api={api} datasets={datasets} onDatasets={setDatasets} onSignOut={() => void leave(api, signOut)} />;
     }
     return (
         <>
@@ -107,6 +128,17 @@ export function App() {
             <Toasts />
         </>
     );
+}
+
+/** Ends the session, here and where it began. */
+async function leave(api: Api, signOut: (why: string) => void): Promise<void> {
+    api.onUnauthorized = () => {};
+    const url = await api.signOut().catch(() => null);
+    if (url) {
+        location.assign(url);
+    } else {
+        signOut("");
+    }
 }
 
 function openStream(api: Api, lastId: string, signal: AbortSignal): Promise<Response> {
@@ -186,15 +218,15 @@ function Home({
     const current = datasets.find((d) => d.id === route.dataset);
     useEffect(() => {
         const first = datasets[0];
-        if (!route.dataset && !route.operations && first) {
+        if (!route.dataset && !route.operations && !route.account && first) {
             go({ dataset: first.id, file: "" }, true);
         }
-    }, [route.dataset, route.operations, datasets]);
+    }, [route.dataset, route.operations, route.account, datasets]);
 
     useEffect(() => {
         const abort = new AbortController();
         api.me(abort.signal).then(
-            (me) => setOperator(me.scopes.includes("admin")),
+            (me) => setOperator(me.scopes.includes("operate")),
             () => {}, // an operator's button less; whatever is wrong shows elsewhere
         );
         return () => abort.abort();
@@ -229,6 +261,9 @@ function Home({
                         <Icon name="gauge" size={16} /> <span class="label">Operations</span>
                     </button>
                 )}
+                <button type="button" class="quiet" aria-pressed={route.account === true} onClick={() => go({ dataset: "", file: "", account: true })}>
+                    <Icon name="key" size={16} /> <span class="label">Account</span>
+                </button>
                 <LinkBadge state={link} />
                 <button type="button" class="quiet" onClick={onSignOut}>
                     <Icon name="out" size={16} /> <span class="label">Sign out</span>
@@ -236,6 +271,8 @@ function Home({
             </header>
             {route.operations && operator ? (
                 <Operations api={api} />
+            ) : route.account ? (
+                <Account api={api} onLeft={onSignOut} />
             ) : current ? (
                 <Workspace key={current.id} api={api} blobs={blobs} dataset={current} fileId={route.file} hub={hub.current} />
             ) : (

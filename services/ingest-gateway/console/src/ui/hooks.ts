@@ -41,11 +41,22 @@ export interface Route {
     file: string;
     /** The operator's page instead of a dataset. */
     operations?: boolean;
+    /** One's password, sessions and keys. */
+    account?: boolean;
+    /** What a sign-in at the issuer ended with. */
+    failed?: string;
 }
 
 export function parseRoute(hash: string): Route {
     if (hash === "#/operations") {
         return { dataset: "", file: "", operations: true };
+    }
+    if (hash === "#/account") {
+        return { dataset: "", file: "", account: true };
+    }
+    const failed = /^#\/signin\/([a-z_]+)$/.exec(hash);
+    if (failed) {
+        return { dataset: "", file: "", failed: failed[1] ?? "" };
     }
     const m = /^#\/d\/([^/]+)(?:\/f\/([^/]+))?$/.exec(hash);
     const part = (s: string | undefined) => {
@@ -61,6 +72,9 @@ export function parseRoute(hash: string): Route {
 export function routeHash(r: Route): string {
     if (r.operations) {
         return "#/operations";
+    }
+    if (r.account) {
+        return "#/account";
     }
     if (!r.dataset) {
         return "#/";

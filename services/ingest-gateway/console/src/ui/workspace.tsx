@@ -47,9 +47,9 @@ async function forEachId(
 /** Of this page's life: leaving a dataset neither ends its uploads nor forgets their report. */
 const uploaders = new Map<string, Uploader>();
 
-function uploaderOf(key: string, datasetId: string): Uploader {
-    const name = `${key} ${datasetId}`;
-    const uploader = uploaders.get(name) ?? new Uploader(key, () => {}, () => {});
+function uploaderOf(api: Api, datasetId: string): Uploader {
+    const name = `${api.key || api.csrf} ${datasetId}`;
+    const uploader = uploaders.get(name) ?? new Uploader(api, () => {}, () => {});
     uploaders.set(name, uploader);
     return uploader;
 }
@@ -70,7 +70,7 @@ export function Workspace({
     const store = useMemo(() => new DatasetStore(api, listed), [api, listed.id]);
     useSubscription(store);
     const update = useUpdate();
-    const uploader = useMemo(() => uploaderOf(api.key, listed.id), [api, listed.id]);
+    const uploader = useMemo(() => uploaderOf(api, listed.id), [api, listed.id]);
     useEffect(() => {
         uploader.attach(update, (_, accepted, rejected) => {
             store.touchTop();
