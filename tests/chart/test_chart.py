@@ -447,12 +447,19 @@ def test_pods_wait_for_the_schema():
 def test_scheduled_jobs():
     objs = {o["metadata"]["name"]: o for o in rendered("everything") if o["kind"] == "CronJob"}
     assert set(objs) == {"r-docfleet-importer", "r-docfleet-backup", "r-docfleet-ctl"}
-    for name, args in (("importer", None), ("backup", ["backup", "/backup"])):
+    for name, args in (("importer", None), ("backup", ["backup", "/backup", "--objects"])):
         spec = objs[f"r-docfleet-{name}"]["spec"]
         assert spec["concurrencyPolicy"] == "Forbid" and spec["suspend"] is False
         assert spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0].get("args") == args
         assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
     assert objs["r-docfleet-ctl"]["spec"]["suspend"] is True
+    # a restore finds what the backup wrote, with the same programs
+    own = chart.render(chart.merge(chart.EVERYTHING, {"backup": {"image": "x/ctl-pg:16", "objects": False, "existingClaim": "mine"}}))
+    specs = {meta["labels"]["app.kubernetes.io/component"]: spec for _, _, meta, spec in chart.pod_specs(own)}
+    for component in ("backup", "ctl"):
+        assert specs[component]["containers"][0]["image"] == "x/ctl-pg:16"
+        assert {"name": "backup", "persistentVolumeClaim": {"claimName": "mine"}} in specs[component]["volumes"]
+    assert specs["backup"]["containers"][0]["args"] == ["backup", "/backup"]
     claim = one(chart.MATRIX["everything"], "PersistentVolumeClaim", "r-docfleet-backup")
     assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 

@@ -91,6 +91,7 @@ VALUES = {
                      **POD}),
     "backup": obj({"enabled": BOOL, "schedule": CRON, "suspend": BOOL, "activeDeadlineSeconds": ONE,
                    "existingClaim": TEXT, "storage": SIZE, "storageClass": TEXT,
+                   "objects": BOOL, "image": TEXT,
                    "extraArgs": {"type": "array", "items": TEXT}, "config": CONFIG, "resources": RESOURCES,
                    **POD}),
     "ctl": obj({"enabled": BOOL}),

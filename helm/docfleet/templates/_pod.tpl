@@ -139,7 +139,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .container.name }}
-      image: {{ include "docfleet.image" (dict "root" $root "image" .image) | quote }}
+      image: {{ default (include "docfleet.image" (dict "root" $root "image" .image)) .container.image | quote }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       {{- with .container.args }}
       args: {{ toJson . }}
