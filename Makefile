@@ -30,7 +30,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-accuracy bench-up bench-fairness mutants chaos format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format \
 	images images-files images-check images-test \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
@@ -192,7 +192,7 @@ restart: ## restart one service: make restart S=text-extractor
 clean-data: ## stop everything and drop all local data (.run)
 	@deploy/local/clean-data
 
-.PHONY: test unit service e2e chart k8s-check simulate mutants chaos lint format format-check docs bench bench-accuracy bench-up bench-fairness print-unit-binaries
+.PHONY: test unit service e2e chart k8s-check simulate mutants chaos lint format format-check docs bench bench-percore bench-accuracy bench-up bench-fairness print-unit-binaries
 test: ## everything CI runs; ends with one line: N passed, N failed, N skipped
 	@command -v python3 >/dev/null || deploy/local/packages build run test
 	@tests/run.py
@@ -219,6 +219,8 @@ images-test: images ## 50 documents through the fleet of images under runc (K=ha
 	@tests/run.py images $(if $(K),-k "$(K)"); rc=$$?; deploy/images/images.py report && exit $$rc
 bench: ## measured figures into docs/benchmarks.md
 	@tests/run.py bench
+bench-percore: ## of these only what a file of each kind costs; then make docs
+	@tests/run.py bench -k percore
 bench-accuracy: ## of these only precision and recall of the extraction
 	@tests/run.py bench -k accuracy
 bench-up: ## how long `make up` takes, cold and warm; see tests/bench/bench_up.py
@@ -240,7 +242,9 @@ docs: binaries ## regenerate pages from what they tell of: option tables, SQL, t
 	@tools/schema_docs.py >docs/schema.md.new && mv docs/schema.md.new docs/schema.md
 	@tools/chart/schema.py >build/chart.new && mv build/chart.new helm/docfleet/values.schema.json
 	@tools/chart/docs.py >build/chart.new && mv build/chart.new helm/docfleet/README.md
-	@tools/ctl_docs.py $(B)/bin >build/ctl.md && cp build/ctl.md services/docfleetctl/README.md
+	@for page in services/docfleetctl/README.md docs/troubleshooting.md; do \
+		tools/ctl_docs.py $(B)/bin $$page >build/page.new && cp build/page.new $$page; done
+	@tools/capacity.py >build/page.new && cp build/page.new docs/capacity.md
 
 # One entry per C file with clang's own list of flags, for clang-tidy and editors.
 CLANG_FLAGS_MK := $(BUILDDIR)/flags-clang.mk

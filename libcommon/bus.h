@@ -104,3 +104,24 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
 /* Commits offset 0 for every partition of the topic that has no committed offset in the group. */
 int bus_seed_offsets(const char *brokers, const char *group, const char *topic, int partitions,
                      struct err *err) WARN_UNUSED;
+
+/* What an operator wants to know
+ * ------------------------------------------------------------------*/
+
+struct bus_topic_info {
+    int partitions;         /* 0: there is no such topic */
+    int replicas;           /* of the partition that has the fewest */
+    int leaderless, behind; /* partitions without a leader; with replicas out of sync */
+    int min_isr;
+    char timestamp_type[24];
+};
+/* Asks for n topics; *ret_brokers is the number of brokers. */
+int bus_describe(const char *brokers, const char *const *names, size_t n,
+                 struct bus_topic_info *ret_infos, int *ret_brokers, struct err *err) WARN_UNUSED;
+struct bus_group_info {
+    int members;
+    int uncommitted; /* partitions without a committed offset */
+    int64_t lag;     /* records behind the committed offsets, of all partitions */
+};
+int bus_group(const char *brokers, const char *group, const char *topic, int partitions,
+              struct bus_group_info *ret_info, struct err *err) WARN_UNUSED;

@@ -10,7 +10,7 @@
 
 #define ADMIN_TIMEOUT_MS 15000
 
-static rd_kafka_t *admin_client(const char *brokers, const char *group, struct err *err)
+rd_kafka_t *bus_admin_client(const char *brokers, const char *group, struct err *err)
 {
     char why[160];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -80,7 +80,7 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
     if (n > ARRAY_LEN(list)) {
         return err_set(err, ERR_FATAL, "internal", "too many topics");
     }
-    rd_kafka_t *rk = admin_client(brokers, NULL, err);
+    rd_kafka_t *rk = bus_admin_client(brokers, NULL, err);
     if (!rk) {
         return -1;
     }
@@ -119,7 +119,7 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
 int bus_seed_offsets(const char *brokers, const char *group, const char *topic, int partitions,
                      struct err *err)
 {
-    rd_kafka_t *rk = admin_client(brokers, group, err);
+    rd_kafka_t *rk = bus_admin_client(brokers, group, err);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
     rd_kafka_topic_partition_list_t *seed = rd_kafka_topic_partition_list_new(partitions);
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__FAIL;

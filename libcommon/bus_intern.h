@@ -19,3 +19,5 @@ bool bus_within(unsigned timeout_ms, void *(*fn)(void *arg), void *arg);
 /* Ends a client. Where its threads do not end (2.0.2's do not once a broker went away while it had
  * partitions) the client is left behind after some seconds: its process is ending anyway. */
 void bus_destroy(rd_kafka_t *rk);
+/* A client that only asks: of a group, or without one (NULL). NULL on an error. */
+rd_kafka_t *bus_admin_client(const char *brokers, const char *group, struct err *err);

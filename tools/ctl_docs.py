@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Prints services/docfleetctl/README.md with the list of commands as the program has it.
+"""Prints a page with what docfleetctl says of itself between its marks: the README with the list of
+commands, docs/troubleshooting.md with the list of checks.
 
-usage: ctl_docs.py BIN_DIR      (`make docs` writes it, a test compares it)
+usage: ctl_docs.py BIN_DIR PAGE      (`make docs` writes them, a test compares them)
 """
 import os
 import re
@@ -10,16 +11,21 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-START, END = "<!-- commands, made by `make docs` -->\n", "<!-- /commands -->\n"
+PARTS = {"commands": ("help", "--markdown"), "checks": ("doctor", "--list")}
 
 
 def main():
-    listed = subprocess.run([os.path.join(sys.argv[1], "docfleetctl"), "help", "--markdown"],
-                            capture_output=True, text=True, check=True).stdout
-    with open(os.path.join(ROOT, "services/docfleetctl/README.md"), encoding="utf-8") as f:
+    with open(os.path.join(ROOT, sys.argv[2]), encoding="utf-8") as f:
         page = f.read()
-    print(re.sub(re.escape(START) + ".*?" + re.escape(END),
-                 lambda m: START + "\n" + listed + "\n" + END, page, flags=re.S), end="")
+    for name, args in PARTS.items():
+        start, end = f"<!-- {name}, made by `make docs` -->\n", f"<!-- /{name} -->\n"
+        if start not in page:
+            continue
+        said = subprocess.run([os.path.join(sys.argv[1], "docfleetctl"), *args],
+                              capture_output=True, text=True, check=True).stdout
+        page = re.sub(re.escape(start) + ".*?" + re.escape(end),
+                      lambda m: start + "\n" + said + "\n" + end, page, flags=re.S)  # noqa: B023
+    print(page, end="")
 
 
 if __name__ == "__main__":

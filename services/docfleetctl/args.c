@@ -126,7 +126,7 @@ static int take_option(struct ctl *ctl, int argc, char **argv, int i, struct err
         return err_set(err, ERR_PERMANENT, "usage", "%s takes %s", opt->name,
                        opt->value ? opt->value : "no value");
     }
-    if (opt->choices && !is_choice(opt->choices, value)) {
+    if (opt->choices && value && !is_choice(opt->choices, value)) {
         return err_set(err, ERR_PERMANENT, "usage", "%s is one of %s", opt->name, opt->choices);
     }
     if (ctl->n_given == ARRAY_LEN(ctl->given)) {

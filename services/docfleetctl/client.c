@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ANSWER_MAX (64U * 1024 * 1024)
@@ -292,6 +293,28 @@ const char *api_text(const json_t *obj, const char *name)
 int64_t api_int(const json_t *obj, const char *name)
 {
     return json_integer_value(json_object_get(obj, name));
+}
+
+void api_time_of(const char *text, char *out, size_t size)
+{
+    char *end = NULL;
+    long long n = strtoll(text, &end, 10);
+    long long unit = !end || end == text || end[0] == '\0' || end[1] != '\0' ? 0
+                     : *end == 's'                                           ? 1
+                     : *end == 'm'                                           ? 60
+                     : *end == 'h'                                           ? 3600
+                     : *end == 'd'                                           ? 86400
+                                                                             : 0;
+    time_t at = time(NULL);
+    struct tm tm;
+
+    if (unit == 0 || n < 0 || n > 36500) {
+        snprintf(out, size, "%s", text);
+        return;
+    }
+    at -= (time_t)(n * unit);
+    gmtime_r(&at, &tm);
+    strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
 /* Datasets --------------------------------------------------------------------------------------*/

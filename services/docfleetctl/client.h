@@ -69,3 +69,5 @@ int api_path(struct buf *buf, const char *prefix, const char *id, const char *re
 const char *api_text(const json_t *obj, const char *name);
 const char *api_clean(const char *text);
 int64_t api_int(const json_t *obj, const char *name);
+/* "90m", "24h", "7d" ago as a time; anything else is left as it is, to the gateway. */
+void api_time_of(const char *text, char *out, size_t size);

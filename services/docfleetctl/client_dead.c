@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "services/docfleetctl/client.h"
 
@@ -21,29 +20,6 @@ static const struct {
                {"--file", "fileId", false}, {"--id", "id", false},
                {"--since", "since", true},  {"--until", "until", true}};
 
-/* "90m", "24h", "7d" ago as a time; anything else is left to the gateway. */
-static void time_of(const char *text, char *out, size_t size)
-{
-    char *end = NULL;
-    long long n = strtoll(text, &end, 10);
-    long long unit = !end || end == text || end[0] == '\0' || end[1] != '\0' ? 0
-                     : *end == 's'                                           ? 1
-                     : *end == 'm'                                           ? 60
-                     : *end == 'h'                                           ? 3600
-                     : *end == 'd'                                           ? 86400
-                                                                             : 0;
-    time_t at = time(NULL);
-    struct tm tm;
-
-    if (unit == 0 || n < 0 || n > 36500) {
-        snprintf(out, size, "%s", text);
-        return;
-    }
-    at -= (time_t)(n * unit);
-    gmtime_r(&at, &tm);
-    strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
-}
-
 static json_t *take_filter(const struct ctl *ctl)
 {
     json_t *filter = json_object();
@@ -52,7 +28,7 @@ static json_t *take_filter(const struct ctl *ctl)
         const char *value = ctl_option(ctl, filters[i].option);
         char when[64];
         if (value && filters[i].time) {
-            time_of(value, when, sizeof(when));
+            api_time_of(value, when, sizeof(when));
             value = when;
         }
         if (value) {

@@ -209,6 +209,22 @@ const struct ctl_command operator_commands[] = {
 const size_t operator_command_count = ARRAY_LEN(operator_commands);
 
 const struct ctl_command server_commands[] = {
+    {.words = {"doctor", NULL},
+     .role = CTL_DOCTOR,
+     .run = ctl_doctor,
+     .help = "check every dependency and setting, say what to do",
+     .opts = OPTS{{.name = "--only",
+                   .value = "AREAS",
+                   .help = "of settings, postgres, kafka, store, gateway, providers, host, fleet, "
+                           "with commas between"},
+                  {.name = "--lenient", .help = "warnings alone end with 0"},
+                  {.name = "--list", .help = "what is checked, and what to do about it"},
+                  JSON,
+                  END},
+     .more =
+         "Ends with 0 when all is well, 1 with warnings, 2 with problems. Run it where a service\n"
+         "runs, with the settings of that service: what is true on one machine may not be on\n"
+         "another. Nothing is changed; the store check writes an object and removes it."},
     {.words = {"migrate", NULL},
      .role = CTL_SERVERS,
      .run = ctl_migrate,

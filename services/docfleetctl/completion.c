@@ -196,7 +196,7 @@ static int bash(struct buf *buf, struct err *err)
 static int put_quoted(struct buf *buf, const char *text, const char *special, struct err *err)
 {
     for (; *text; text++) {
-        const char *before = *text == '\'' ? "'\\'" : strchr(special, *text) ? "\\" : "";
+        const char *before = *text == '\'' ? "'\\" : strchr(special, *text) ? "\\" : "";
         if (buf_puts(buf, before, err) < 0 || buf_append(buf, text, 1, err) < 0 ||
             (*text == '\'' && buf_puts(buf, "'", err) < 0)) {
             return -1;
@@ -372,7 +372,9 @@ static int fish(struct buf *buf, struct err *err)
     if (buf_puts(buf,
                  "# made by `docfleetctl completion fish`\n"
                  "function __docfleetctl_is\n    set -l words (commandline -opc)\n"
-                 "    test \"$words[2..(math 1 + (count $argv))]\" = \"$argv\"\nend\n"
+                 "    set -l last (math 1 + (count $argv))\n"
+                 "    test (count $words) -ge $last; and test \"$words[2..$last]\" = \"$argv\"\n"
+                 "end\n"
                  "function __docfleetctl_ends\n    set -l words (commandline -opc)\n"
                  "    test (count $words) -eq 2 -a \"$words[2]\" = \"$argv[1]\"\nend\n",
                  err) < 0) {

@@ -177,6 +177,7 @@ int ctl_key_revoke(struct ctl *ctl, struct err *err);
 int ctl_audit_verify(struct ctl *ctl, struct err *err);
 int ctl_audit_prune(struct ctl *ctl, struct err *err);
 int ctl_ledger(struct ctl *ctl, struct err *err);
+int ctl_doctor(struct ctl *ctl, struct err *err);
 /* Connects ctl->service.db, for the commands above. */
 int ctl_open_db(struct ctl *ctl, struct err *err) WARN_UNUSED;
 /* A row of the audit log in the caller's transaction; takes detail, which may be NULL. */

@@ -465,8 +465,8 @@ class Fleet:
     def ctl(self, *args, check=True, timeout=60, env=None, build=None):
         """Runs docfleetctl; gives its standard output."""
         environ = dict(_base_env(), **self.settings(), DOCFLEET_URL=self.url,
-                       XDG_CONFIG_HOME=f"{self.dir}/config", XDG_STATE_HOME=f"{self.dir}/state",
-                       **(env or {}))
+                       XDG_CONFIG_HOME=f"{self.dir}/config", XDG_STATE_HOME=f"{self.dir}/state")
+        environ.update(env or {})
         run = subprocess.run([self.bin("docfleetctl", build), *args], env=environ, timeout=timeout,
                              capture_output=True, text=True)
         if check:

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 
+import pytest
+
 from lib import rig
 
 
@@ -26,10 +28,17 @@ def test_schema_page_is_current():
     assert tables and not [t for t in tables if f"### {t}\n" not in made]
 
 
-def test_list_of_commands_is_current():
-    made = subprocess.run([f"{rig.ROOT}/tools/ctl_docs.py", f"{rig.ROOT}/build/release/bin"],
+@pytest.mark.parametrize("page", ["services/docfleetctl/README.md", "docs/troubleshooting.md"])
+def test_what_docfleetctl_says_is_current(page):
+    made = subprocess.run([f"{rig.ROOT}/tools/ctl_docs.py", f"{rig.ROOT}/build/release/bin", page],
                           capture_output=True, text=True, check=True).stdout
-    assert read("services/docfleetctl/README.md") == made, "the list of commands is old: make docs"
+    assert read(page) == made, f"{page} is old: make docs"
+
+
+def test_capacity_page_is_current():
+    made = subprocess.run([f"{rig.ROOT}/tools/capacity.py"], capture_output=True, text=True,
+                          check=True).stdout
+    assert read("docs/capacity.md") == made, "docs/capacity.md is old: make docs"
 
 
 def markdown_files():
