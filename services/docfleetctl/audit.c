@@ -17,9 +17,14 @@ static int add_arg(struct buf *path, const struct ctl *ctl, const char *option, 
                    struct err *err)
 {
     const char *value = ctl_option(ctl, option);
+    char when[64];
 
     if (!value) {
         return 0;
+    }
+    if (strcmp(name, "since") == 0 || strcmp(name, "until") == 0) {
+        api_time_of(value, when, sizeof(when));
+        value = when;
     }
     return buf_printf(path, err, "&%s=", name) < 0 ? -1 : http_encode(path, value, false, err);
 }

@@ -50,7 +50,7 @@ static void check_opt(const struct ctl_opt *opt)
     assert_true(lower(opt->help) || strncmp(opt->help, "CSV", 3) == 0);
     assert_true(opt->value || (!opt->choices && !opt->required));
     for (const char *v = opt->value; v && *v; v++) {
-        assert_true(isupper((unsigned char)*v) || *v == '_');
+        assert_true(isupper((unsigned char)*v) || strchr("_:", *v));
     }
 }
 
