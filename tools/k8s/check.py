@@ -389,13 +389,18 @@ def version_of(module):
         return next(line.split()[-1] for line in f if line.strip().startswith(module + " "))
 
 
-def report(rows, refused, valid, built, revision):
+def state():
+    """The commit, as it is when the copy of the chart is taken."""
+    return git("rev-parse", "--short", "HEAD") + (" with changes" if git("status", "--porcelain", "helm") else "")
+
+
+def report(rows, refused, valid, built, revision, commit):
     etcd = subprocess.run([f"{built}/etcd", "--version"], capture_output=True, text=True).stdout.split("\n")[0].split()[-1]
     crds = ", ".join(m.split("@")[0].removeprefix("github.com/") + " " + m.split("@")[1] for m in crd_schemas.DEFINITIONS)
     text = f"""# The chart on a real API server
 
 Written by `make k8s-check`; nothing here is estimated. The last run: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, commit
-{git('rev-parse', '--short', 'HEAD')}{' with changes' if git('status', '--porcelain', 'helm') else ''}.
+{commit}.
 
 kube-apiserver and kube-controller-manager {version_of('k8s.io/kubernetes')}, etcd {etcd}, helm {version_of('helm.sh/helm/v3')}.
 Custom resources of {crds}.
@@ -437,6 +442,7 @@ def main():
     args = parser.parse_args()
     built = subprocess.run([f"{ROOT}/tools/k8s/build.sh"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     folder = tempfile.mkdtemp(prefix="docfleet-k8s-")
+    commit = state()
     chart.CHART = shutil.copytree(chart.CHART, f"{folder}/docfleet")  # work may go on meanwhile
     cluster = Cluster(built, folder)
     names = args.values or NAMES + ALSO
@@ -460,7 +466,7 @@ def main():
                 failed.append(name)
                 print(f"{name}: FAILED: {e}", flush=True)
         if not failed and not args.no_report:
-            report(rows, refused, valid, built, revision)
+            report(rows, refused, valid, built, revision, commit)
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
