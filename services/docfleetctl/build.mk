@@ -7,6 +7,8 @@ docfleetctl_SRCS := main.c args.c help.c manual.c completion.c profile.c command
 	backup_common.c backup.c restore.c verify.c \
 	doctor.c doctor_settings.c doctor_postgres.c doctor_kafka.c doctor_store.c doctor_reach.c doctor_host.c \
 	doctor_fleet.c
+docfleetctl_SRCS += canary.c
 docfleetctl_PKGS := $(COMMON_PKGS) libmicrohttpd libsodium
 # The SQL is part of the object.
 $(B)/obj/docfleetctl/services/docfleetctl/migrations.o: $(wildcard proto-schemas/postgres/*.sql)
+$(B)/obj/docfleetctl/services/docfleetctl/canary.o: services/docfleetctl/canary.png

@@ -202,6 +202,7 @@ int ctl_whoami(struct ctl *ctl, struct err *err);
 int ctl_keys_list(struct ctl *ctl, struct err *err);
 int ctl_keys_create(struct ctl *ctl, struct err *err);
 int ctl_keys_revoke(struct ctl *ctl, struct err *err);
+int ctl_canary(struct ctl *ctl, struct err *err);
 
 /* Operators, over the API. */
 int ctl_stages_list(struct ctl *ctl, struct err *err);
