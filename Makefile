@@ -5,6 +5,7 @@
 # FAULTS=1                    builds with crash points (-DDOCFLEET_FAULTS) into <variant>-faults
 # LIBS3=0                     leaves the libs3 driver (GPL-3) out
 # CI=true                     warnings are errors
+# COMMIT=text                 what docfleet_build_info calls the source (images set it)
 # V=1                         shows the commands
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -60,7 +61,8 @@ WARN_FLAGS := $(filter-out -Wnull-dereference,$(WARN_FLAGS))
 else
 $(error VARIANT is release, asan or tsan, not '$(VARIANT)')
 endif
-DEFS := $(if $(filter 1,$(FAULTS)),-DDOCFLEET_FAULTS) $(if $(filter 1,$(LIBS3)),-DDOCFLEET_LIBS3)
+DEFS := $(if $(filter 1,$(FAULTS)),-DDOCFLEET_FAULTS) $(if $(filter 1,$(LIBS3)),-DDOCFLEET_LIBS3) \
+	$(if $(COMMIT),'-DDOCFLEET_COMMIT="$(COMMIT)"')
 ALL_CFLAGS := $(BASE_FLAGS) $(WARN_FLAGS) $(PROBED_ALWAYS) $(OPT_FLAGS) $(DEFS) $(CFLAGS)
 ALL_LDFLAGS := $(PROBED_LINK) $(OPT_LINK) -pthread $(LDFLAGS)
 COMMON_LDLIBS := $(if $(filter 1,$(LIBS3)),-ls3) -lm -ldl

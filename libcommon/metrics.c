@@ -23,7 +23,7 @@ static const struct {
     const char *help;
 } metric_defs[] = {
     /* every service */
-    {"docfleet_build_info", GAUGE, "version,commit,service", "Constant 1, labelled with what runs"},
+    {"docfleet_build_info", GAUGE, "version,commit", "Constant 1, labelled with what runs"},
     {"docfleet_dependency_up", GAUGE, "dependency",
      "1 where the dependency answers, 0 from its second failed check on"},
     {"docfleet_db_connections", GAUGE, "pool,state", "Connections to Postgres, used and idle"},

@@ -130,8 +130,8 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
     /* No thread exists yet: all of them inherit the mask. */
     sigprocmask(SIG_BLOCK, &set, NULL); /* NOLINT(concurrency-mt-unsafe) */
     make_id(service);
-    snprintf(labels, sizeof(labels), "version=\"%s\",commit=\"%s\",service=\"%s\"",
-             docfleet_version(), DOCFLEET_COMMIT, name);
+    snprintf(labels, sizeof(labels), "version=\"%s\",commit=\"%s\"", docfleet_version(),
+             DOCFLEET_COMMIT);
     metrics_set("docfleet_build_info", labels, 1);
     return 0;
 }
