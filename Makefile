@@ -32,7 +32,7 @@ LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
 PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format \
-	images images-files images-check images-test \
+	images images-files images-check images-test dashboards dashboards-check \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
 
@@ -239,9 +239,16 @@ chaos: ## the whole fault matrix and the soak, into docs/reliability.md (ONLY=so
 		$(if $(SECONDS),--seconds $(SECONDS))
 format: ## rewrite every C file in the project's format
 	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r $(CLANG_FORMAT) -i
+.PHONY: dashboards dashboards-check
+dashboards: ## write the Grafana dashboards from the table in tools/dashboards.py
+	@tools/dashboards.py
+dashboards-check: ## every panel's expressions against a fleet with load, into docs/observability.md
+	@FULL=1 tests/run.py e2e -k dashboards
+	@tools/observability_docs.py build/dashboards.json
 docs: binaries ## regenerate pages from what they tell of: option tables, SQL, the chart, commands
 	@tools/gen_docs.sh $(B)/bin >docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	@tools/schema_docs.py >docs/schema.md.new && mv docs/schema.md.new docs/schema.md
+	@tools/observability_docs.py
 	@tools/chart/schema.py >build/chart.new && mv build/chart.new helm/docfleet/values.schema.json
 	@tools/chart/docs.py >build/chart.new && mv build/chart.new helm/docfleet/README.md
 	@for page in services/docfleetctl/README.md docs/troubleshooting.md; do \

@@ -89,6 +89,7 @@ class AiServer:
             def log_message(self, *_):
                 pass
 
+        self._handler = Handler
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -126,3 +127,8 @@ class AiServer:
     def stop(self):
         self.server.shutdown()
         self.server.server_close()
+
+    def start_again(self):
+        """At the same address."""
+        self.server = http.server.ThreadingHTTPServer(self.server.server_address, self._handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
