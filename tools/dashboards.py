@@ -175,6 +175,17 @@ BOARDS = {
             P("Last sweep", "s", ("ago", f"time() - max(docfleet_cleaner_last_success_seconds{{{N}}})"),
               kind="stat"),
         ]),
+        ("Scheduled imports", [
+            P("Imports by state", "none", ("{{state}}", f"sum by (state) (docfleet_imports{{{N}}})")),
+            P("Oldest success", "s", ("age", f"max(docfleet_import_success_age_seconds{{{N}}})")),
+            P("Runs, objects and messages", "short",
+              ("runs {{outcome}}", f"sum by (outcome) (increase(docfleet_import_runs_total{{{N}}}[$__range]))"),
+              ("objects {{outcome}}",
+               f"sum by (outcome) (increase(docfleet_import_objects_total{{{N}}}[$__range]))"),
+              ("messages {{outcome}}",
+               f"sum by (outcome) (increase(docfleet_import_alerts_total{{{N}}}[$__range]))"),
+              note="Of importers that run as a service; one that a CronJob starts is gone before it is scraped."),
+        ]),
     ]),
     "providers": ("docfleet: providers and cost", [
         ("Cost", [
