@@ -11,7 +11,7 @@
 
 const char *guard_name(enum guard_dep dep)
 {
-    static const char *const names[] = {"store", "textract", "ai"};
+    static const char *const names[] = {"store", "textract", "ai", "scanner"};
 
     return names[dep];
 }

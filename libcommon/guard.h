@@ -16,6 +16,7 @@ enum guard_dep {
     GUARD_STORE,
     GUARD_TEXTRACT,
     GUARD_AI,
+    GUARD_SCANNER,
     GUARD_DEPS,
 };
 
@@ -60,5 +61,5 @@ enum guard_mode guard_mode(struct guard *guard, uint64_t now_ms);
 bool guard_probe_due(struct guard *guard, enum guard_dep dep, uint64_t now_ms);
 enum breaker_state guard_state(struct guard *guard, enum guard_dep dep);
 enum guard_need guard_need(struct guard *guard, enum guard_dep dep);
-/* "store", "textract", "ai". */
+/* "store", "textract", "ai", "scanner". */
 const char *guard_name(enum guard_dep dep);

@@ -46,7 +46,7 @@ int outcome_next(struct outcome *out, int stage, int unit, int cost, json_t *inp
 int outcome_spawn(struct outcome *out, int stage, int unit, int cost, json_t *input,
                   struct err *err) WARN_UNUSED;
 /* The pipeline's end, when this stage is over: PIPE_DONE, FAILED or SKIPPED with code and detail
- * (NULL for DONE). */
+ * (NULL for DONE). Of STAGE_SCAN only FAILED: the file is quarantined, all three pipelines end. */
 int outcome_pipeline(struct outcome *out, enum pipeline_state state, const char *code,
                      const char *detail, struct err *err) WARN_UNUSED;
 /* Skips the thumbnail pipeline (a preview without page 1), when no thumbnail task exists. */

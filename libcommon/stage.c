@@ -240,8 +240,8 @@ static int check_breaker(void *arg, struct err *err)
 
 static int start_probes(struct worker *worker, struct err *err)
 {
-    static const char *const names[GUARD_DEPS] = {"breaker_store", "breaker_textract",
-                                                  "breaker_ai"};
+    static const char *const names[GUARD_DEPS] = {"breaker_store", "breaker_textract", "breaker_ai",
+                                                  "breaker_scanner"};
     static struct breaker_check checks[GUARD_DEPS];
     struct health_dep deps[1 + GUARD_DEPS + 1] = {
         {"kafka", true, check_kafka, worker->consumer, 0}};

@@ -15,6 +15,7 @@ static const struct {
     [STAGE_PREVIEW] = {"preview", "docfleet.preview.v1", "preview"},
     [STAGE_THUMBNAIL] = {"thumbnail", "docfleet.thumbnail.v1", "thumbnail"},
     [STAGE_CLEAN] = {"clean", "docfleet.clean.v1", NULL},
+    [STAGE_SCAN] = {"scan", "docfleet.scan.v1", "main"},
 };
 
 static const char *const task_states[] = {"pending", "dispatched", "running",  "waiting_ext",

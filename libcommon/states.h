@@ -15,8 +15,9 @@ enum stage_id {
     STAGE_PREVIEW = 4,
     STAGE_THUMBNAIL = 5,
     STAGE_CLEAN = 6,
+    STAGE_SCAN = 7, /* before all others, where a virus scanner is set up */
 };
-#define STAGE_MAX 6
+#define STAGE_MAX 7
 
 /* Lanes of a stage's queue. A flow of the fair queue is a (user, lane). */
 enum task_lane {
@@ -55,7 +56,7 @@ enum file_state {
     FILE_DELETED = 7,
 };
 
-/* "text" .. "clean"; NULL for another number. */
+/* "text" .. "scan"; NULL for another number. */
 const char *stage_name(int stage);
 /* STAGE_NONE for an unknown name. */
 enum stage_id stage_parse(const char *name);

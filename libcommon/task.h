@@ -38,6 +38,7 @@ struct task_file {
     int64_t bytes;
     bool thumbnail; /* insert the thumbnail task at once (raster images) */
     bool text;      /* insert the text task (everything but old office files) */
+    bool scan;      /* insert the scan task instead: its end inserts the others */
 };
 
 struct task_batch {
@@ -52,8 +53,8 @@ struct task_batch {
 };
 
 /* Inserts batch, files, versions, first tasks, events and counts in one statement, in the caller's
- * transaction (or its own when there is none). Afterwards call notify_stage() for text, preview
- * and, where any file has one, thumbnail. */
+ * transaction (or its own when there is none). Afterwards call notify_stage() for the stages that
+ * got tasks: scan alone, or text, preview and, where any file has one, thumbnail. */
 int task_accept_batch(struct db_conn *conn, const struct task_batch *batch,
                       struct err *err) WARN_UNUSED;
 
@@ -93,6 +94,13 @@ int task_retry_units(struct db *db, const struct task_key *keys, size_t n, const
  * file is not there. */
 int task_rerun(struct db *db, const char *user_id, const char *file_id, int from, int64_t *ret_n,
                struct err *err) WARN_UNUSED;
+
+/* Takes a file out of quarantine, for operators: its pipelines live again and its first tasks
+ * (kind's, libcommon/filetype.h) are inserted. *ret_released false: it is not there or not
+ * quarantined. *ret_stages: bit 1 << stage of those to notify, for the file's user (ret_user).
+ * actor: who did it, for the timeline. */
+int task_release(struct db *db, const char *file_id, const char *actor, bool *ret_released,
+                 unsigned *ret_stages, char ret_user[UUID_TEXT], struct err *err) WARN_UNUSED;
 
 /* Workers ---------------------------------------------------------------------------------------*/
 

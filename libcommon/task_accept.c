@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libcommon/filetype.h"
 #include "libcommon/jget.h"
 
 static const char accept_sql[] =
@@ -42,12 +43,16 @@ static json_t *accept_file_json(const struct task_file *file)
 {
     json_t *stages = json_array();
 
-    if (file->text) {
-        json_array_append_new(stages, json_integer(STAGE_TEXT));
-    }
-    json_array_append_new(stages, json_integer(STAGE_PREVIEW));
-    if (file->thumbnail) {
-        json_array_append_new(stages, json_integer(STAGE_THUMBNAIL));
+    if (file->scan) {
+        json_array_append_new(stages, json_integer(STAGE_SCAN));
+    } else {
+        if (file->text) {
+            json_array_append_new(stages, json_integer(STAGE_TEXT));
+        }
+        json_array_append_new(stages, json_integer(STAGE_PREVIEW));
+        if (file->thumbnail) {
+            json_array_append_new(stages, json_integer(STAGE_THUMBNAIL));
+        }
     }
     /* jsonb_to_recordset reads a Postgres array from its JSON form. */
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:I, s:o}", "id", file->file_id, "name",
@@ -244,8 +249,9 @@ static const char retry_sql[] =
     " dl AS (UPDATE dead_letter d SET state = 'replayed', actor = $4, closed_at = now() FROM t"
     "    WHERE d.file_id = t.file_id AND d.stage = t.stage AND d.unit = t.unit"
     "    AND d.generation = t.generation AND d.state = 'open'),"
-    " p AS (SELECT file_id, bool_or(stage IN (1, 2, 3)) AS main, bool_or(stage = 4) AS preview,"
-    "    bool_or(stage = 5) AS thumb FROM t GROUP BY file_id),"
+    " p AS (SELECT file_id, bool_or(stage IN (1, 2, 3, 7)) AS main,"
+    "    bool_or(stage IN (4, 7)) AS preview, bool_or(stage IN (5, 7)) AS thumb FROM t GROUP BY "
+    "file_id),"
     " f AS (UPDATE file SET state = 1, updated_at = now(),"
     "    main_state = CASE WHEN p.main THEN 0 ELSE main_state END,"
     "    preview_state = CASE WHEN p.preview THEN 0 ELSE preview_state END,"
@@ -338,30 +344,35 @@ int task_retry_units(struct db *db, const struct task_key *keys, size_t n, const
 /* main: text, ocr and ai start the main pipeline again; preview restarts the thumbnail too unless
  * the file is a raster image, whose thumbnail never waited for it. An old office file (ole2) has
  * its text from the preview's conversion, so a re-run from text starts there, and a preview that
- * starts again brings the text task itself. */
+ * starts again brings the text task itself. A file whose scan never ended well begins with the
+ * scan, wherever the re-run wants to begin. */
 static const char rerun_sql[] =
-    "WITH old AS (SELECT f.file_id, f.state, f.version, v.kind FROM file f JOIN file_version v"
+    "WITH old AS (SELECT f.file_id, f.state, f.version, v.kind,"
+    "      EXISTS (SELECT 1 FROM task x WHERE x.file_id = $1::uuid AND x.stage = 7)"
+    "        AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = $1::uuid AND x.stage = 7"
+    "          AND x.state = 4) AS unscanned FROM file f JOIN file_version v"
     "      USING (file_id, version) WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid"
     "      AND f.state BETWEEN 1 AND 4 FOR UPDATE OF f),"
     " w AS (SELECT old.*, CASE WHEN kind IN ('ole2') AND $3::smallint = 1 THEN 4"
     "      ELSE $3::smallint END AS from_stage,"
-    "      $3::smallint <= 3 OR (kind = 'ole2' AND $3::smallint = 4) AS main,"
+    "      $3::smallint <= 3 OR unscanned OR (kind = 'ole2' AND $3::smallint = 4) AS main,"
     "      kind IN ('jpeg','png','tiff','webp','gif','bmp','heic','avif') AS raster FROM old),"
     " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM w"
     "    WHERE task.file_id = w.file_id AND task.state < 4),"
     " f AS (UPDATE file SET generation = file.generation + 1, state = 1, updated_at = now(),"
     "    main_state = CASE WHEN w.main OR main_state = 0 THEN 0 ELSE main_state END,"
-    "    preview_state = CASE WHEN w.from_stage = 4 OR preview_state = 0 THEN 0"
+    "    preview_state = CASE WHEN w.from_stage = 4 OR w.unscanned OR preview_state = 0 THEN 0"
     "      ELSE preview_state END,"
     "    thumb_state = CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster)"
-    "      OR thumb_state = 0 THEN 0 ELSE thumb_state END,"
+    "      OR w.unscanned OR thumb_state = 0 THEN 0 ELSE thumb_state END,"
     "    errors = errors"
     "      - CASE WHEN w.main OR main_state = 0 THEN 'main' ELSE '' END"
-    "      - CASE WHEN w.from_stage = 4 OR preview_state = 0 THEN 'preview' ELSE '' END"
-    "      - CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster) OR thumb_state = 0"
-    "        THEN 'thumbnail' ELSE '' END"
+    "      - CASE WHEN w.from_stage = 4 OR w.unscanned OR preview_state = 0 THEN 'preview'"
+    "        ELSE '' END"
+    "      - CASE WHEN w.from_stage = 5 OR (w.from_stage = 4 AND NOT w.raster) OR w.unscanned"
+    "        OR thumb_state = 0 THEN 'thumbnail' ELSE '' END"
     "    FROM w WHERE file.file_id = w.file_id"
-    "    RETURNING file.*, w.state AS was, w.from_stage, w.kind, w.raster),"
+    "    RETURNING file.*, w.state AS was, w.from_stage, w.kind, w.raster, w.unscanned),"
     /* What died in a pipeline that starts again has its new try with it. */
     " dl AS (UPDATE dead_letter d SET state = 'replayed', actor = 'rerun', closed_at = now() FROM f"
     "    WHERE d.file_id = f.file_id AND d.state = 'open' AND CASE WHEN d.stage <= 3"
@@ -369,14 +380,16 @@ static const char rerun_sql[] =
     /* Pipelines that were still live start again from their beginning: their tasks are gone. */
     " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
     "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation FROM f, LATERAL (VALUES"
-    "      (CASE WHEN f.main_state = 0 AND NOT (f.kind = 'ole2' AND f.preview_state = 0) THEN"
+    "      (CASE WHEN f.unscanned THEN 7"
+    "            WHEN f.main_state = 0 AND NOT (f.kind = 'ole2' AND f.preview_state = 0) THEN"
     /* A file whose text was never read has nothing to re-run ocr or ai on: it starts with text. */
     "            CASE WHEN $3::smallint IN (2, 3) AND NOT (f.raster AND $3::smallint = 2)"
     "              AND NOT EXISTS (SELECT 1 FROM file_page p WHERE p.file_id = f.file_id"
     "                AND p.version = f.version) THEN 1"
     "            WHEN $3::smallint <= 3 THEN $3::smallint ELSE 1 END END),"
-    "      (CASE WHEN f.preview_state = 0 THEN 4 END),"
-    "      (CASE WHEN f.thumb_state = 0 AND (f.raster OR f.preview_state <> 0) THEN 5 END))"
+    "      (CASE WHEN f.preview_state = 0 AND NOT f.unscanned THEN 4 END),"
+    "      (CASE WHEN f.thumb_state = 0 AND NOT f.unscanned AND (f.raster OR f.preview_state <> 0) "
+    "THEN 5 END))"
     "      AS s(stage) WHERE s.stage IS NOT NULL),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     "    SELECT dataset_id, batch_id, was, 1, 1 FROM f WHERE was <> 1),"
@@ -395,4 +408,55 @@ int task_rerun(struct db *db, const char *user_id, const char *file_id, int from
         return err_set(err, ERR_PERMANENT, "invalid_stage", "no re-run from that stage");
     }
     return locked_update(db, one_lock_sql, 2, rerun_sql, 3, params, ret_n, err);
+}
+
+/* Quarantine ------------------------------------------------------------------------------------*/
+
+/* $1 file $2 stages $3 actor. */
+static const char release_sql[] =
+    "WITH old AS (SELECT file_id FROM file WHERE file_id = $1::uuid AND state = 5 FOR UPDATE),"
+    " f AS (UPDATE file SET state = 1, main_state = 0, preview_state = 0, thumb_state = 0,"
+    "    errors = '{}', updated_at = now() FROM old WHERE file.file_id = old.file_id"
+    "    RETURNING file.*),"
+    " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, cost)"
+    "    SELECT user_id, file_id, s, 0, generation, least(100, greatest(1, bytes / 1048576))::int"
+    "    FROM f, unnest($2::smallint[]) AS s ON CONFLICT DO NOTHING),"
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
+    "    SELECT dataset_id, batch_id, 5, 1, 1 FROM f),"
+    " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
+    "    'file_updated', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id,"
+    "    'state', 'processing', 'action', 'release', 'actor', $3::text) FROM f)"
+    " SELECT user_id FROM f";
+
+int task_release(struct db *db, const char *file_id, const char *actor, bool *ret_released,
+                 unsigned *ret_stages, char ret_user[UUID_TEXT], struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *kind = NULL;
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    char stages[16];
+    const char *params[] = {file_id, stages, actor};
+
+    if (db_run(db,
+               "SELECT v.kind FROM file f JOIN file_version v USING (file_id, version)"
+               " WHERE f.file_id = $1::uuid AND f.state = 5",
+               1, params, &kind, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(kind) == 0) {
+        *ret_released = false;
+        return 0;
+    }
+    unsigned first = filetype_of(file_kind_parse(PQgetvalue(kind, 0, 0)))->tasks;
+    bool text = first & FILE_TASK_TEXT, thumbnail = first & FILE_TASK_THUMBNAIL;
+    snprintf(stages, sizeof(stages), "{%s4%s}", text ? "1," : "", thumbnail ? ",5" : "");
+    if (db_run(db, release_sql, 3, params, &res, err) < 0) {
+        return -1;
+    }
+    *ret_released = PQntuples(res) > 0;
+    if (*ret_released) {
+        snprintf(ret_user, UUID_TEXT, "%s", PQgetvalue(res, 0, 0));
+        *ret_stages = 1U << STAGE_PREVIEW | (text ? 1U << STAGE_TEXT : 0) |
+                      (thumbnail ? 1U << STAGE_THUMBNAIL : 0);
+    }
+    return 0;
 }

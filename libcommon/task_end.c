@@ -149,6 +149,19 @@
     "    file.version),"                                                                           \
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"               \
     "  SELECT dataset_id, batch_id, 1, state, 1 FROM f WHERE state BETWEEN 2 AND 5),"
+/* The scan, where it does not just let the file through: dead or quarantined, it ends all three
+ * pipelines, of which nothing has begun. */
+#define END_SCAN                                                                                   \
+    " f AS (UPDATE file SET main_state = 3, preview_state = 4, thumb_state = 4,"                   \
+    "    state = CASE WHEN $7::boolean THEN 3 ELSE 5 END,"                                         \
+    "    errors = jsonb_build_object('main', q.why, 'preview', q.why, 'thumbnail', q.why),"        \
+    "    updated_at = now()"                                                                       \
+    "  FROM q WHERE file.file_id = $1::uuid AND file.generation = $4::int AND file.state = 1"      \
+    "    AND q.ends IS NOT NULL"                                                                   \
+    "  RETURNING file.file_id, file.user_id, file.dataset_id, file.batch_id, file.state,"          \
+    "    file.version),"                                                                           \
+    " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"               \
+    "  SELECT dataset_id, batch_id, 1, state, 1 FROM f),"
 #define END_NO_FILE " f AS (SELECT NULL::smallint AS state WHERE false),"
 
 /* The cleaner's last pass: the file is gone. */
@@ -223,6 +236,9 @@
 static const char end_sql[] = END_UNIT END_JOIN END_NEXT END_RESULTS END_STATE END_FILE END_CLEAN
     END_RECORD END_DEAD END_EVENT END_FINAL END_ANSWER;
 
+static const char scan_sql[] =
+    END_UNIT END_NO_JOIN END_NEXT END_STATE END_SCAN END_DEAD END_EVENT END_FINAL END_ANSWER;
+
 /* What units without ranges, failure and cleaning need. */
 #define END_SHORT(results, file, record, final)                                                    \
     END_UNIT END_NO_JOIN END_NEXT results END_STATE file record END_EVENT final END_ANSWER
@@ -245,6 +261,7 @@ static const char *choose(const struct task_claim *claim, const char *outcome, b
     bool plain = !dead && claim->key.unit == 0 && claim->key.stage != STAGE_CLEAN;
     int has = outcome_has(outcome);
 
+    plain = plain && (claim->key.stage != STAGE_SCAN || !(has & OUTCOME_ENDS));
     for (size_t i = 0; plain && i < ARRAY_LEN(end_short); i++) {
         if (end_short[i].has == has) {
             *ret_n = 10;
@@ -252,7 +269,7 @@ static const char *choose(const struct task_claim *claim, const char *outcome, b
         }
     }
     *ret_n = 13;
-    return end_sql;
+    return claim->key.stage == STAGE_SCAN ? scan_sql : end_sql;
 }
 
 static int task_end(struct db *db, const struct task_claim *claim, const char *outcome, bool dead,

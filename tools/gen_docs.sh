@@ -16,7 +16,7 @@ that holds it, with `_FILE` after the name. Durations are written `500ms 15s 2m 
 program knows. `--help` explains the options, `--print-config` shows what holds, secrets masked.
 HEAD
 for name in ingest-gateway dispatcher text-extractor ocr-fallback ai-extractor preview-worker \
-    thumbnail-worker cleaner importer docfleetctl; do
+    thumbnail-worker cleaner importer scan-worker docfleetctl; do
     [ -x "$bin/$name" ] || continue
     echo
     # a bar inside a cell would end it: (a|b) becomes (a, b)

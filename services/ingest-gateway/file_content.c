@@ -4,6 +4,7 @@
  * memory; large ones through the ring, as fast as the client reads.
  */
 #include "libcommon/names.h"
+#include "libcommon/states.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
@@ -75,7 +76,7 @@ static int send_object(struct request *req, const char *key, uint64_t offset, ui
 }
 
 static const char content_sql[] =
-    "SELECT f.name, f.bytes, v.object_key, v.sha256, v.mime FROM file f JOIN file_version v"
+    "SELECT f.name, f.bytes, v.object_key, v.sha256, v.mime, f.state FROM file f JOIN file_version v"
     "   ON v.file_id = f.file_id AND v.version = f.version"
     " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6";
 
@@ -138,6 +139,10 @@ int file_content(struct request *req, struct reply *reply, struct err *err)
     }
     if (PQntuples(res) == 0 || !db_str(res, 0, 2)) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such file");
+    }
+    if (db_i64(res, 0, 5) == FILE_QUARANTINED) {
+        return err_set(err, ERR_PERMANENT, "quarantined",
+                       "the virus scanner holds this file back; it can be removed");
     }
     uint64_t size = (uint64_t)db_i64(res, 0, 1);
     snprintf(etag, sizeof(etag), "\"%s\"", db_str(res, 0, 3));

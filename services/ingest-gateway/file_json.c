@@ -88,8 +88,9 @@ static struct pipe_tasks look_at_tasks(const json_t *tasks, const char *pipeline
         int64_t state = json_integer_value(json_array_get(t, 1));
         const char *pipe = stage_pipeline(stage);
         bool live = state < TASK_DONE;
-        if (!pipe || strcmp(pipe, pipeline) != 0 || (r.live && !live)) {
-            continue;
+        if (!pipe || strcmp(pipe, pipeline) != 0 || (r.live && !live) ||
+            (stage == STAGE_SCAN && !live && r.stage != STAGE_NONE)) {
+            continue; /* the scan comes before the others, whatever its number is */
         }
         if (stage != r.stage || (live && !r.live)) {
             r.attempts = 0;

@@ -48,6 +48,10 @@ int batch_summary(struct request *req, struct reply *reply, struct err *err);
 int batch_cancel(struct request *req, struct reply *reply, struct err *err);
 int batch_retry(struct request *req, struct reply *reply, struct err *err);
 
+/* quarantine.c */
+int quarantine_list(struct request *req, struct reply *reply, struct err *err);
+int quarantine_release(struct request *req, struct reply *reply, struct err *err);
+
 /* receipt.c */
 int batch_receipt(struct request *req, struct reply *reply, struct err *err);
 

@@ -16,6 +16,8 @@ static const struct option_def defs[] = {
      "The API's description as JSON, empty for share/openapi.json beside the program's folder"},
     {"IDLE_TIMEOUT", OPTION_DURATION, AT(idle_timeout_ms), "30s", 1000, 600000, NULL,
      "Time after which a silent connection is closed"},
+    {"CLAMD", OPTION_STRING, AT(clamd), "", 0, 0, NULL,
+     "Set as for scan-worker where files are to be scanned before anything else reads them"},
     {"MAX_FILE_SIZE", OPTION_SIZE, AT(max_file_size), "5GiB", 1, (int64_t)5 << 30, NULL,
      "Largest file that is accepted"},
     {"PUBLIC_URL", OPTION_STRING, AT(public_url), "", 0, 0, NULL,

@@ -11,6 +11,7 @@ struct gateway_options {
     int64_t stream_port; /* 0: streams answer on the same port */
     char *console_dir;
     char *openapi_file;
+    char *clamd; /* not empty: the first task of a file is its scan */
     int64_t idle_timeout_ms;
     int64_t max_file_size;
     char *public_url;

@@ -28,7 +28,7 @@ static const char page_sql[] =
     "WITH w AS MATERIALIZED (SELECT t.file_id, t.stage, t.lane, t.seq, t.state, t.q, t.not_before"
     "    FROM unnest($2::uuid[]) AS i(file_id) JOIN file f USING (file_id) JOIN task t"
     "      ON t.file_id = f.file_id AND t.generation = f.generation"
-    "    WHERE f.user_id = $1::uuid AND f.state = 1 AND t.state IN (0, 1, 3) AND t.stage < 6),"
+    "    WHERE f.user_id = $1::uuid AND f.state = 1 AND t.state IN (0, 1, 3) AND t.stage <> 6),"
     " s AS (SELECT stage, lane, max(seq) AS hi FROM w WHERE q = 0 GROUP BY 1, 2),"
     " m AS (SELECT s.stage, x.seq, row_number() OVER o - 1 AS own,"
     "      sum(x.cost) OVER o - x.cost AS ahead"
@@ -48,14 +48,14 @@ static const char page_sql[] =
     "WITH w AS MATERIALIZED (SELECT t.stage, t.lane, t.seq, t.created_at, t.q, t.state"            \
     "    FROM file f JOIN task t ON t.file_id = f.file_id AND t.generation = f.generation"         \
     "    WHERE " scope " = $2::uuid AND f.user_id = $1::uuid AND f.state = 1 AND t.state < 4"      \
-    "      AND t.stage < 6),"                                                                      \
+    "      AND t.stage <> 6),"                                                                     \
     " s AS (SELECT stage, lane, count(*) AS n, max(seq) FILTER (WHERE q = 0) AS hi,"               \
     "      min(created_at) FILTER (WHERE state IN (0, 1)) AS oldest FROM w GROUP BY 1, 2)"         \
     " SELECT s.stage, s.lane, s.n, extract(epoch FROM now() - s.oldest)::bigint, m.own, m.ahead"   \
     " FROM s LEFT JOIN LATERAL (SELECT count(*) AS own, sum(cost) AS ahead FROM (SELECT cost"      \
     "    FROM task x WHERE x.stage = s.stage AND x.lane = s.lane AND x.user_id = $1::uuid"         \
     "      AND x.q = 0 AND x.seq <= s.hi ORDER BY x.seq LIMIT " OWN_MAX ") x) m ON true"           \
-    " ORDER BY 1, 2"
+    " ORDER BY s.stage <> 7, 1, 2" /* the scan is before all others */
 
 static const char last_of_dataset_sql[] = LAST_SQL("f.dataset_id");
 static const char last_of_batch_sql[] = LAST_SQL("f.batch_id");
@@ -266,7 +266,7 @@ static int64_t eta_of_rows(const PGresult *res, const struct queue_views *views)
             continue;
         }
         const struct queue_view *v = &views->stages[stage];
-        bool main = stage <= STAGE_AI;
+        bool main = stage <= STAGE_AI || stage == STAGE_SCAN;
         int64_t own = db_i64(res, i, 4);
         const char *ahead = db_str(res, i, 5);
         double cost = (ahead ? strtod(ahead, NULL) : 0.0) + (main ? coming : 0.0);
@@ -277,7 +277,7 @@ static int64_t eta_of_rows(const PGresult *res, const struct queue_views *views)
             return -1;
         }
         worst = eta > worst ? eta : worst;
-        coming += main && stage < STAGE_AI ? (double)db_i64(res, i, 2) : 0.0;
+        coming += main && stage != STAGE_AI ? (double)db_i64(res, i, 2) : 0.0;
     }
     /* Nothing waits for ai yet, but what is being read will. */
     const struct queue_view *ai = &views->stages[STAGE_AI];

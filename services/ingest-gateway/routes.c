@@ -85,6 +85,9 @@ const struct route routes[] = {
      "dead_letter.replay"},
     {"POST", V1 "/admin/dead-letters/discard", SCOPE_OPERATE, BODY_JSON, dead_letter_discard,
      "dead_letter.discard"},
+    {"GET", V1 "/admin/quarantine", SCOPE_OPERATE, BODY_NONE, quarantine_list, NULL},
+    {"POST", V1 "/admin/quarantine/{id}/release", SCOPE_OPERATE, BODY_JSON, quarantine_release,
+     "quarantine.release"},
 };
 const size_t n_routes = ARRAY_LEN(routes);
 

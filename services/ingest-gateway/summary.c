@@ -73,7 +73,7 @@ static const char stages_sql[] =
     "SELECT t.stage, t.state, count(*),"
     "   extract(epoch FROM now() - min(t.created_at) FILTER (WHERE t.state < 2))::bigint"
     " FROM file f JOIN task t ON t.file_id = f.file_id AND t.generation = f.generation"
-    " WHERE f.dataset_id = $1::uuid AND f.user_id = $2::uuid AND f.state = 1 AND t.stage < 6"
+    " WHERE f.dataset_id = $1::uuid AND f.user_id = $2::uuid AND f.state = 1 AND t.stage <> 6"
     " GROUP BY t.stage, t.state";
 
 static const char pipelines_sql[] =

@@ -12,6 +12,7 @@
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/idem.h"
+#include "services/ingest-gateway/options.h"
 #include "services/ingest-gateway/sql.h"
 #include "services/ingest-gateway/upload.h"
 
@@ -114,6 +115,7 @@ static size_t task_files(const struct upload *u, struct task_file *files)
                 .bytes = (int64_t)f->size,
                 .thumbnail = (f->type->tasks & FILE_TASK_THUMBNAIL) != 0,
                 .text = (f->type->tasks & FILE_TASK_TEXT) != 0,
+                .scan = *gateway_options.clamd != '\0',
             };
         }
     }
@@ -173,7 +175,9 @@ static void wake(const struct upload *u)
 
     for (size_t i = 0; i < u->n_files; i++) {
         const struct upload_file *f = &u->files[i];
-        if (good(f)) {
+        if (good(f) && *gateway_options.clamd) {
+            stages[STAGE_SCAN] = true;
+        } else if (good(f)) {
             stages[STAGE_PREVIEW] = true;
             stages[STAGE_TEXT] = stages[STAGE_TEXT] || (f->type->tasks & FILE_TASK_TEXT);
             stages[STAGE_THUMBNAIL] =

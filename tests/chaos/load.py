@@ -13,7 +13,7 @@ import time
 
 from chaos.ledger import Caller
 
-CLEANING_MAX = 2000  # removed files that wait for the cleaner: more datasets are removed only below it
+CLEANING_MAX = 500  # removed files that wait for the cleaner: more datasets are removed only below it
 KINDS = (("pages40-", 0.02), ("x10-", 0.02), ("flaky-", 0.015), ("fail-", 0.01),
          ("fail-preview-", 0.004), ("poison-", 0.0002))
 

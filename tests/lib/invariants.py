@@ -19,16 +19,19 @@ def wait_quiet(fleet, timeout=90):
 STUCK = "SELECT file_id, name, state FROM file WHERE state IN (0, 1, 6)"
 # A retry or a re-run gives a file a new life, in which each thing may end once more.
 _LIVES = """
-    WITH e AS (SELECT *, count(*) FILTER (WHERE body->>'action' IN ('retry', 'rerun'))
+    WITH e AS (SELECT *, count(*) FILTER (WHERE body->>'action' IN ('retry', 'rerun', 'release'))
                OVER (PARTITION BY file_id ORDER BY at, event_id) AS life
                FROM event WHERE file_id IS NOT NULL) """
 TERMINAL_TWICE = _LIVES + """
     SELECT file_id, life, array_agg(body->>'state') AS states FROM e
     WHERE body->>'final' = 'true' GROUP BY 1, 2 HAVING count(*) > 1"""
+# A re-run keeps the record until it has a new one: of a re-run that was cancelled or failed, the old.
 RECORDS = """
-    SELECT f.file_id, f.name, f.main_state, f.record_generation, r.record_id, r.generation
+    SELECT f.file_id, f.name, f.generation, f.main_state, f.record_generation, r.record_id,
+           r.generation AS of
     FROM file f LEFT JOIN record r USING (file_id)
-    WHERE f.state < 6 AND ((f.main_state = 2) <> (r.record_id IS NOT NULL)
+    WHERE f.state < 6 AND ((f.main_state = 2 AND r.record_id IS NULL)
+          OR (f.main_state <> 2 AND r.generation >= f.generation)
           OR r.generation <> f.record_generation)"""
 UNIT_TWICE = _LIVES + """
     SELECT file_id, life, stage, body->>'unit' AS unit, count(*) FROM e

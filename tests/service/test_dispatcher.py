@@ -10,7 +10,7 @@ import pytest
 from lib import rig
 
 QUICK = {"DOCFLEET_SLEEP_MIN": "5ms", "DOCFLEET_SLEEP_MAX": "15ms"}
-LED = ["ai", "clean", "due", "events", "ocr", "preview", "text", "thumbnail"]
+LED = ["ai", "clean", "due", "events", "ocr", "preview", "scan", "text", "thumbnail"]
 
 
 class World:

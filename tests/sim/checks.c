@@ -77,7 +77,7 @@ void world_check_file(int file)
         world_fail("I5: file %d is in state %d without a live task (main %d preview %d thumb %d)",
                    file, f->state, f->main, f->preview, f->thumb);
     }
-    if (f->state >= FILE_DONE && f->state <= FILE_CANCELLED && live) {
+    if (f->state >= FILE_DONE && f->state <= FILE_QUARANTINED && live) {
         world_fail("I1: file %d has ended (%d) with a live task", file, f->state);
     }
     check_record(file);

@@ -191,7 +191,7 @@ void model_task_to(struct model *m, struct m_task *task, int state, int q, const
 
 static bool file_may(int from, int to)
 {
-    return (from == 1 && to >= 2 && to <= 4) || (from >= 2 && from <= 4 && to == 1) ||
+    return (from == 1 && to >= 2 && to <= 5) || (from >= 2 && from <= 5 && to == 1) ||
            (from < 6 && to == 6) || (from == 6 && to == 7);
 }
 
@@ -250,6 +250,25 @@ int model_insert_task(struct model *m, const struct m_task *task)
 
 /* What users do ---------------------------------------------------------------------------------*/
 
+bool model_of_main(int stage)
+{
+    return stage <= STAGE_AI || stage == STAGE_SCAN;
+}
+
+static void insert_first(struct model *m, struct m_task *t, bool text, bool thumbnail)
+{
+    if (text) {
+        t->stage = STAGE_TEXT;
+        (void)model_insert_task(m, t);
+    }
+    t->stage = STAGE_PREVIEW;
+    (void)model_insert_task(m, t);
+    if (thumbnail) {
+        t->stage = STAGE_THUMBNAIL;
+        (void)model_insert_task(m, t);
+    }
+}
+
 int model_accept(struct model *m, const struct m_accept *a)
 {
     int file = (int)m->n_files;
@@ -267,15 +286,11 @@ int model_accept(struct model *m, const struct m_accept *a)
                                              .first_task = MODEL_NONE};
     m->deltas[0][1]++;
     changed(m, true, file, 1, MODEL_NONE, FILE_PROCESSING, "accept");
-    if (a->text) {
-        t.stage = STAGE_TEXT;
+    if (a->scan) {
+        t.stage = STAGE_SCAN;
         (void)model_insert_task(m, &t);
-    }
-    t.stage = STAGE_PREVIEW;
-    (void)model_insert_task(m, &t);
-    if (a->thumbnail) {
-        t.stage = STAGE_THUMBNAIL;
-        (void)model_insert_task(m, &t);
+    } else {
+        insert_first(m, &t, a->text, a->thumbnail);
     }
     return file;
 }
@@ -379,9 +394,9 @@ int model_retry(struct model *m, int user, int file, int stage, int unit, int la
             (f->state < FILE_DELETING) != (t->stage == STAGE_CLEAN) &&
             (stage == 0 || t->stage == stage) && (unit == MODEL_NONE || t->unit == unit)) {
             reopen(m, t, lane);
-            main = main || t->stage <= STAGE_AI;
-            preview = preview || t->stage == STAGE_PREVIEW;
-            thumb = thumb || t->stage == STAGE_THUMBNAIL;
+            main = main || model_of_main(t->stage);
+            preview = preview || t->stage == STAGE_PREVIEW || t->stage == STAGE_SCAN;
+            thumb = thumb || t->stage == STAGE_THUMBNAIL || t->stage == STAGE_SCAN;
             n++;
         }
     }
@@ -413,6 +428,36 @@ static void rerun_letters(struct model *m, int file, const struct m_file *f)
     }
 }
 
+/* The file has a scan, and none of them ended well. */
+static bool unscanned(const struct model *m, const struct m_file *f)
+{
+    bool any = false;
+
+    for (int i = f->first_task; i >= 0; i = m->tasks[i].next_of_file) {
+        if (m->tasks[i].stage == STAGE_SCAN && m->tasks[i].state == TASK_DONE) {
+            return false;
+        }
+        any = any || m->tasks[i].stage == STAGE_SCAN;
+    }
+    return any;
+}
+
+int model_release(struct model *m, int file, bool text, bool thumbnail)
+{
+    struct m_file *f = own_file(m, MODEL_NONE, file);
+
+    if (!f || f->state != FILE_QUARANTINED) {
+        return 0;
+    }
+    struct m_task t = {.file = file, .generation = f->generation, .cost = 1};
+    m->deltas[FILE_QUARANTINED + 1][FILE_PROCESSING]++;
+    f->main = f->preview = f->thumb = PIPE_LIVE;
+    f->errors = 0;
+    model_file_to(m, file, FILE_PROCESSING, "release");
+    insert_first(m, &t, text, thumbnail);
+    return 1;
+}
+
 int model_rerun(struct model *m, int user, int file, int from, int lane)
 {
     struct m_file *f = own_file(m, user, file);
@@ -421,10 +466,12 @@ int model_rerun(struct model *m, int user, int file, int from, int lane)
         return 0;
     }
     int from_stage = f->ole2 && from == STAGE_TEXT ? STAGE_PREVIEW : from;
-    bool main = from <= STAGE_AI || (f->ole2 && from == STAGE_PREVIEW) || f->main == PIPE_LIVE;
-    bool preview = from_stage == STAGE_PREVIEW || f->preview == PIPE_LIVE;
-    bool thumb = from_stage == STAGE_THUMBNAIL || (from_stage == STAGE_PREVIEW && !f->raster) ||
-                 f->thumb == PIPE_LIVE;
+    bool scan = unscanned(m, f);
+    bool main =
+        scan || from <= STAGE_AI || (f->ole2 && from == STAGE_PREVIEW) || f->main == PIPE_LIVE;
+    bool preview = scan || from_stage == STAGE_PREVIEW || f->preview == PIPE_LIVE;
+    bool thumb = scan || from_stage == STAGE_THUMBNAIL ||
+                 (from_stage == STAGE_PREVIEW && !f->raster) || f->thumb == PIPE_LIVE;
 
     cancel_tasks(m, file, "rerun");
     if (f->state != FILE_PROCESSING) {
@@ -440,6 +487,11 @@ int model_rerun(struct model *m, int user, int file, int from, int lane)
     rerun_letters(m, file, f);
 
     struct m_task t = {.file = file, .generation = f->generation, .lane = lane};
+    if (scan) {
+        t.stage = STAGE_SCAN;
+        (void)model_insert_task(m, &t);
+        return 1;
+    }
     if (f->main == PIPE_LIVE && !(f->ole2 && f->preview == PIPE_LIVE)) {
         bool unread = (from == STAGE_OCR || from == STAGE_AI) &&
                       !(f->raster && from == STAGE_OCR) && !f->has_pages;

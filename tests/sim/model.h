@@ -142,7 +142,7 @@ void model_broken(struct model *m, const char *fmt, ...) PRINTF(2, 3);
 
 struct m_accept {
     int user;
-    bool text, thumbnail, ole2, raster;
+    bool text, thumbnail, ole2, raster, scan;
     int cost;
     int lane;
 };
@@ -154,6 +154,9 @@ int model_cancel(struct model *m, int user, int file);
 /* The dead units of the file; of one stage, or all with 0; of one unit, or all with MODEL_NONE. */
 int model_retry(struct model *m, int user, int file, int stage, int unit, int lane);
 int model_rerun(struct model *m, int user, int file, int from, int lane);
+int model_release(struct model *m, int file, bool text, bool thumbnail);
+/* The task belongs to the main pipeline. */
+bool model_of_main(int stage);
 
 /* Workers (task_ops.c): the same arguments and answers as there, without a database to fail.
  * -----*/

@@ -18,7 +18,8 @@ static struct held {
     bool used;
 } claims[CLAIMS_MAX];
 
-static const char *const stage_names[] = {"", "text", "ocr", "ai", "preview", "thumbnail", "clean"};
+static const char *const stage_names[] = {"",        "text",      "ocr",   "ai",
+                                          "preview", "thumbnail", "clean", "scan"};
 
 static const char *const owners[] = {"w1:0", "w1:1", "w2:0"};
 
@@ -66,6 +67,7 @@ static void do_accept(void)
     a.raster = !a.ole2 && sim_chance(0.3);
     a.text = !a.ole2;
     a.thumbnail = a.raster;
+    a.scan = sim_chance(0.25);
     a.cost = (int)sim_range(1, 120);
     step("accept");
     const struct task_file tf = {.file_id = file,
@@ -78,7 +80,8 @@ static void do_accept(void)
                                                     : "pdf",
                                  .bytes = (int64_t)a.cost * 1048576 + 5,
                                  .thumbnail = a.thumbnail,
-                                 .text = a.text};
+                                 .text = a.text,
+                                 .scan = a.scan};
     const struct task_batch tb = {
         .batch_id = batch, .user_id = user, .dataset_id = DATASET, .files = &tf, .n_files = 1};
     uuid_v7(batch);
@@ -89,6 +92,19 @@ static void do_accept(void)
     db_release(conn);
     a.cost = a.cost > 100 ? 100 : a.cost; /* the estimate by size is capped */
     model_accept(&m, &a);
+}
+
+static void do_release(int file, const char *id)
+{
+    const struct m_file *f = &m.files[file];
+    char user[UUID_TEXT];
+    unsigned stages = 0;
+    bool released = false;
+    struct err err;
+
+    step("release of file %d", file);
+    must(task_release(db, id, "me", &released, &stages, user, &err), &err);
+    same("released", released, model_release(&m, file, !f->ole2, f->raster));
 }
 
 static void do_user(void)
@@ -107,7 +123,10 @@ static void do_user(void)
     int stage = (int)sim_range(1, 5), lane = (int)sim_range(0, LANE_MAX);
     model_file_id(file, id);
     model_user_id(owner, user);
-    switch (sim_range(0, 5)) {
+    switch (sim_range(0, 6)) {
+    case 6:
+        do_release(file, id);
+        break;
     case 0:
         step("cancel of file %d", file);
         must(task_cancel(db, user, id, &n, &err), &err);
@@ -359,6 +378,22 @@ static void drop(struct held *h)
     h->used = false;
 }
 
+/* A scan lets the file through or not, and leaves nothing. */
+static char *scan_outcome(struct outcome *out)
+{
+    struct err err;
+
+    if (sim_chance(0.6)) {
+        must(outcome_next(out, STAGE_TEXT, 0, 3, NULL, &err), &err);
+        must(outcome_next(out, STAGE_PREVIEW, 0, 3, NULL, &err), &err);
+    } else {
+        must(outcome_pipeline(out, PIPE_FAILED, "infected", "so", &err), &err);
+    }
+    char *text = outcome_dump(out);
+    outcome_free(out);
+    return text;
+}
+
 /* Results that any stage might leave; the statement takes them as they come. */
 static char *some_outcome(const struct task_claim *claim)
 {
@@ -368,6 +403,9 @@ static char *some_outcome(const struct task_claim *claim)
     int stage = claim->key.stage, unit = claim->key.unit;
 
     must(outcome_new(1, &out, &err), &err);
+    if (stage == STAGE_SCAN) {
+        return scan_outcome(out);
+    }
     if (sim_chance(0.7)) {
         outcome_set_cost(out, (int)sim_range(1, 40));
     }

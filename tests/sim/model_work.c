@@ -184,10 +184,27 @@ static void decide(struct end *e)
 
 static unsigned pipe_bit(int stage)
 {
-    return stage <= STAGE_AI          ? ERR_OF_MAIN
+    return model_of_main(stage)       ? ERR_OF_MAIN
            : stage == STAGE_PREVIEW   ? ERR_OF_PREVIEW
            : stage == STAGE_THUMBNAIL ? ERR_OF_THUMB
                                       : 0;
+}
+
+/* A scan that does not let the file through ends all pipelines. */
+static void end_scan(struct end *e, struct task_end *ret_end)
+{
+    struct m_file *f = &e->m->files[e->file];
+    int state = e->dead ? FILE_FAILED : FILE_QUARANTINED;
+
+    if (f->state != FILE_PROCESSING) {
+        return;
+    }
+    f->main = PIPE_FAILED;
+    f->preview = f->thumb = PIPE_SKIPPED;
+    f->errors = ERR_OF_MAIN | ERR_OF_PREVIEW | ERR_OF_THUMB;
+    model_file_to(e->m, e->file, state, "scan");
+    e->m->deltas[2][state]++;
+    ret_end->file_state = state;
 }
 
 static void end_file(struct end *e, struct task_end *ret_end)
@@ -199,6 +216,10 @@ static void end_file(struct end *e, struct task_end *ret_end)
 
     if (f->generation != e->generation ||
         (e->ends == MODEL_NONE && !e->no_thumb && !e->has_record)) {
+        return;
+    }
+    if (e->stage == STAGE_SCAN && e->ends != MODEL_NONE) {
+        end_scan(e, ret_end);
         return;
     }
     if (e->ends != MODEL_NONE) {

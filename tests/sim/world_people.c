@@ -37,6 +37,7 @@ static void accept_file(int user, int cost)
         a.raster = !a.ole2 && sim_chance(0.2);
         a.text = !a.ole2;
         a.thumbnail = a.raster;
+        a.scan = sim_chance(0.2);
     }
     if (world_db_enter(&err) < 0) {
         return;
@@ -65,7 +66,11 @@ static void act(int user)
     if (file < 0 || w.m.files[file].user != user || world_db_enter(&err) < 0) {
         return;
     }
-    switch (sim_range(0, 6)) {
+    switch (sim_range(0, 7)) {
+    case 7:
+        what = "release";
+        n = model_release(&w.m, file, !w.m.files[file].ole2, w.m.files[file].raster);
+        break;
     case 0:
         what = "cancel";
         n = model_cancel(&w.m, user, file);

@@ -35,6 +35,9 @@ void world_make_trait(int file)
         tr->bad = BAD_NONE;
     }
     tr->bad_stage = stages[sim_range(0, 4)];
+    if (w.m.tasks[w.m.files[file].first_task].stage == STAGE_SCAN && sim_chance(0.3)) {
+        tr->bad_stage = STAGE_SCAN;
+    }
     tr->bad_unit = tr->bad_stage == STAGE_OCR && tr->ranges > 0    ? (int)sim_range(0, tr->ranges)
                    : tr->bad_stage == STAGE_AI && tr->ai_units > 0 ? (int)sim_range(0, tr->ai_units)
                                                                    : 0;
@@ -222,6 +225,18 @@ static int preview_outcome(struct outcome *out, const struct trait *tr, const st
     return outcome_pipeline(out, PIPE_DONE, NULL, NULL, err);
 }
 
+static int scan_outcome(struct outcome *out, const struct m_file *f, struct err *err)
+{
+    if (sim_chance(0.2)) {
+        return outcome_pipeline(out, PIPE_FAILED, "infected", "so", err);
+    }
+    if ((!f->ole2 && outcome_next(out, STAGE_TEXT, 0, 1, NULL, err) < 0) ||
+        (f->raster && outcome_next(out, STAGE_THUMBNAIL, 0, 1, NULL, err) < 0)) {
+        return -1;
+    }
+    return outcome_next(out, STAGE_PREVIEW, 0, 1, NULL, err);
+}
+
 static int write_outcome(struct job *job, const struct trait *tr, int file, struct err *err)
 {
     const struct task_key *key = &job->claim->key;
@@ -235,6 +250,8 @@ static int write_outcome(struct job *job, const struct trait *tr, int file, stru
         return ocr_outcome(job->out, tr, key->unit, err);
     case STAGE_AI:
         return ai_outcome(job->out, tr, key->unit, err);
+    case STAGE_SCAN:
+        return scan_outcome(job->out, &w.m.files[file], err);
     case STAGE_PREVIEW:
         return preview_outcome(job->out, tr, &w.m.files[file], err);
     default:
