@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HELLO_WAIT_MS 30000U
+#define HELLO_WAIT_MS 120000U /* LibreOffice takes 4 s, and many times that on a busy node */
 #define SEND_WAIT_S 30
 #define RESTART_PAUSE_MS 1000U
 #define STOP_GRACE_MS 1000U
@@ -120,7 +120,8 @@ static int wait_hello(int sock, const char *path, struct jail_hello *ret_hello, 
         rc = poll(&pfd, 1, now < deadline ? (int)(deadline - now) : 0);
     } while (rc < 0 && errno == EINTR);
     if (rc == 0) {
-        return err_set(err, ERR_TRANSIENT, "jail_start", "%s was not ready within 30 s", path);
+        return err_set(err, ERR_TRANSIENT, "jail_start", "%s was not ready within %u s", path,
+                       HELLO_WAIT_MS / 1000);
     }
     ssize_t n = recv(sock, &hello, sizeof(hello), 0);
     if (n == (ssize_t)sizeof(int)) {

@@ -76,7 +76,8 @@ static int send_object(struct request *req, const char *key, uint64_t offset, ui
 }
 
 static const char content_sql[] =
-    "SELECT f.name, f.bytes, v.object_key, v.sha256, v.mime, f.state FROM file f JOIN file_version v"
+    "SELECT f.name, f.bytes, v.object_key, v.sha256, v.mime, f.state FROM file f JOIN file_version "
+    "v"
     "   ON v.file_id = f.file_id AND v.version = f.version"
     " WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid AND f.state < 6";
 
