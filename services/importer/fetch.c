@@ -231,6 +231,7 @@ static size_t task_files(const struct page *page, struct task_file *files)
                 .bytes = (int64_t)o->in.size,
                 .thumbnail = (o->in.type->tasks & FILE_TASK_THUMBNAIL) != 0,
                 .text = (o->in.type->tasks & FILE_TASK_TEXT) != 0,
+                .scan = *importer_options.clamd != '\0',
             };
         }
     }
@@ -312,6 +313,7 @@ static void count_page(const struct page *page)
     for (int s = STAGE_TEXT; s <= STAGE_THUMBNAIL; s++) {
         notify_stage(page->imp->service.notifier, s, page->run->user_id);
     }
+    notify_stage(page->imp->service.notifier, STAGE_SCAN, page->run->user_id);
 }
 
 /* Nothing is ready to be read: is anything left to be read later? */

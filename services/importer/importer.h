@@ -19,6 +19,7 @@ struct http_client;
 
 struct importer_options {
     char *sources;   /* JSON, see sources.c */
+    char *clamd;     /* not empty: the first task of a file is its scan */
     char *alert_url; /* "": none */
     bool alert_private;
     int64_t watch_ms;

@@ -16,6 +16,8 @@ const struct option_def importer_option_defs[] = {
      " nobody is"},
     {"IMPORT_ALERT_PRIVATE", OPTION_BOOL, OPT(alert_private), "false", 0, 0, NULL,
      "the webhook may be at a private, loopback or link-local address"},
+    {"CLAMD", OPTION_STRING, OPT(clamd), "", 0, 0, NULL,
+     "set as for scan-worker where files are to be scanned before anything else reads them"},
     {"IMPORT_WATCH", OPTION_DURATION, OPT(watch_ms), "0s", 0, 86400000, NULL,
      "go on and look for work this often; 0: do what is due, then end"},
     {"IMPORT_TRIES", OPTION_INT, OPT(tries), "3", 1, 10, NULL,
