@@ -79,10 +79,39 @@ static int read_scopes(struct request *req, const json_t *body, unsigned *ret_sc
     return 0;
 }
 
+/* "{id,id}", or "" for no limit. A limited key makes no keys, so this cannot widen one. */
+static int read_datasets(struct request *req, const json_t *body, char *out, size_t size,
+                         struct err *err)
+{
+    const json_t *list = json_object_get(body, "datasetIds");
+    size_t at = 0;
+    size_t i;
+    json_t *one;
+
+    out[0] = '\0';
+    if (!list || json_is_null(list)) {
+        return 0;
+    }
+    if (!json_is_array(list) || json_array_size(list) == 0 ||
+        json_array_size(list) > PRINCIPAL_DATASETS_MAX) {
+        return request_invalid(req, "/datasetIds", "1 to 20 datasets, or none", err);
+    }
+    json_array_foreach(list, i, one)
+    {
+        const char *id = json_string_value(one);
+        if (!id || !uuid_text_valid(id)) {
+            return request_invalid(req, "/datasetIds", "an entry is no dataset's id", err);
+        }
+        at += (size_t)snprintf(out + at, size - at, "%c%s", i ? ',' : '{', id);
+    }
+    snprintf(out + at, size - at, "}");
+    return 0;
+}
+
 static const char create_sql[] =
-    "INSERT INTO api_key (key_id, user_id, secret_sha256, name, scopes, expires_at)"
+    "INSERT INTO api_key (key_id, user_id, secret_sha256, name, scopes, expires_at, dataset_ids)"
     " SELECT $1, a.user_id, decode($3, 'hex'), $4, $5::text[],"
-    "        CASE WHEN $6::int > 0 THEN now() + make_interval(days => $6::int) END"
+    "        CASE WHEN $6::int > 0 THEN now() + make_interval(days => $6::int) END, $7::uuid[]"
     "   FROM account a WHERE a.user_id = $2::uuid AND a.disabled_at IS NULL"
     " RETURNING user_id, " SQL_TIME("expires_at");
 
@@ -133,7 +162,7 @@ static int insert_key(struct request *req, const struct idem *idem, const char *
     CLEANUP(reply_done) struct reply kept = {0};
 
     if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
-        db_query(conn, create_sql, 6, params, &res, err) < 0) {
+        db_query(conn, create_sql, 7, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
@@ -158,10 +187,12 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
     int64_t days = 0;
     struct db_num days_text;
     char list[48] = "{";
+    char datasets[PRINCIPAL_DATASETS_MAX * UUID_TEXT + 3];
 
     if (request_json(req, true, &body, err) < 0 || idem_find(req, &idem, err) < 0 ||
         idem_hash_request(req, &idem, err) < 0 || refuse_repeated(&idem, err) < 0 ||
         read_scopes(req, body, &scopes, err) < 0 ||
+        read_datasets(req, body, datasets, sizeof(datasets), err) < 0 ||
         jget_opt_str(body, "name", 100, "", &name, err) < 0 ||
         jget_opt_int(body, "expiresInDays", 1, 3650, 0, &days, err) < 0) {
         return -1;
@@ -175,7 +206,13 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
     audit_target(req, key.id);
     audit_detail(req, "scopes", scopes_json(scopes));
     audit_detail(req, "userId", json_string(owner));
-    const char *params[] = {key.id, owner, key.sha256, name, list, db_num(&days_text, days)};
+    const char *params[] = {key.id,
+                            owner,
+                            key.sha256,
+                            name,
+                            list,
+                            db_num(&days_text, days),
+                            datasets[0] != '\0' ? datasets : NULL};
     if (insert_key(req, &idem, params, &expires, err) < 0) {
         return strcmp(err->code, "db_unique") == 0 && idem.key ? not_kept(err) : -1;
     }

@@ -41,7 +41,7 @@ static const char key_sql[] =
     "   AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')"
     "   FOR UPDATE SKIP LOCKED))"
     "SELECT encode(k.secret_sha256, 'hex'), a.user_id, a.name, a.role,"
-    "       array_to_string(k.scopes, ',')"
+    "       array_to_string(k.scopes, ','), coalesce(array_to_string(k.dataset_ids, ','), '')"
     "  FROM api_key k JOIN account a USING (user_id)"
     " WHERE k.key_id = $1 AND k.revoked_at IS NULL AND a.disabled_at IS NULL"
     "   AND (k.expires_at IS NULL OR k.expires_at > now())";
@@ -75,6 +75,7 @@ static int check_key(struct gateway *gw, struct request *req, const char *key, b
     who.role = role_parse(db_str(res, 0, 3));
     who.scopes = scopes_of(db_str(res, 0, 4), who.role);
     snprintf(who.key_id, sizeof(who.key_id), "%s", id);
+    snprintf(who.datasets, sizeof(who.datasets), "%s", db_str(res, 0, 5));
     snprintf(who.user_id, sizeof(who.user_id), "%s", db_str(res, 0, 1));
     snprintf(who.name, sizeof(who.name), "%s", db_str(res, 0, 2));
     auth_cache_put(gw->auth, id, sha, &who, AUTH_CACHE_MS);
@@ -96,6 +97,54 @@ int auth_request(struct gateway *gw, struct request *req, bool cached_only, stru
     credential += strspn(credential, " ");
     return strncmp(credential, "dfk_", 4) == 0 ? check_key(gw, req, credential, cached_only, err)
                                                : token_check(gw, req, credential, cached_only, err);
+}
+
+/* What a key for some datasets may ask for: themselves, and what is in them. One statement per kind
+ * of address; another kind is none of its business. */
+static const struct {
+    const char *prefix;
+    const char *sql; /* the dataset of the first parameter; NULL: it is the parameter */
+} limited[] = {
+    {"/api/v1/auth/me", ""},
+    {"/api/v1/datasets/{id}", NULL},
+    {"/api/v1/files/{id}", "SELECT dataset_id FROM file WHERE file_id = $1::uuid"},
+    {"/api/v1/batches/{id}", "SELECT dataset_id FROM batch WHERE batch_id = $1::uuid"},
+    {"/api/v1/records/{id}", "SELECT dataset_id FROM record WHERE record_id = $1::uuid"},
+};
+
+static bool in_datasets(const struct principal *who, const char *id)
+{
+    return strlen(id) == UUID_TEXT - 1 && strstr(who->datasets, id) != NULL;
+}
+
+int auth_limit(struct gateway *gw, const struct request *req, bool cached_only, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {req->params[0]};
+
+    for (size_t i = 0; req->who.datasets[0] != '\0' && i < ARRAY_LEN(limited); i++) {
+        if (strncmp(req->route->pattern, limited[i].prefix, strlen(limited[i].prefix)) != 0) {
+            continue;
+        }
+        if (limited[i].sql && limited[i].sql[0] == '\0') {
+            return 0;
+        }
+        if (limited[i].sql && cached_only) {
+            return 1;
+        }
+        if (limited[i].sql && db_run(gw->db, limited[i].sql, 1, params, &res, err) < 0) {
+            return -1;
+        }
+        const char *id = !limited[i].sql       ? req->params[0]
+                         : PQntuples(res) == 1 ? db_str(res, 0, 0)
+                                               : "";
+        return in_datasets(&req->who, id)
+                   ? 0
+                   : err_set(err, ERR_PERMANENT, "not_found", "not among this key's datasets");
+    }
+    return req->who.datasets[0] == '\0'
+               ? 0
+               : err_set(err, ERR_PERMANENT, "forbidden", "this key is for some datasets alone");
 }
 
 int auth_key_make(struct auth_new_key *ret_key, struct err *err)

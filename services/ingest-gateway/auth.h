@@ -34,6 +34,10 @@ void auth_cache_drop_user(struct auth_cache *cache, const char *user_id);
  * or transient when Postgres is away. */
 int auth_request(struct gateway *gw, struct request *req, bool cached_only, struct err *err);
 
+/* Keeps a key for some datasets to those; 0 for everybody else. 1 and -1 as above; "not_found" for
+ * another dataset, "forbidden" for what is of no dataset. */
+int auth_limit(struct gateway *gw, const struct request *req, bool cached_only, struct err *err);
+
 struct auth_new_key {
     char id[16];
     char key[96];    /* the whole key, shown once */

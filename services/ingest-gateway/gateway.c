@@ -48,5 +48,5 @@ int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only,
         return err_set(err, ERR_PERMANENT, "forbidden", "this needs the scope %s",
                        scope_name((unsigned)need));
     }
-    return 0;
+    return auth_limit(gw, req, cached_only, err);
 }

@@ -28,6 +28,8 @@ enum credential {
 
 #define PRINCIPAL_NAME_SIZE 404U /* an account's name: 100 characters of UTF-8 */
 
+#define PRINCIPAL_DATASETS_MAX 20U
+
 struct principal {
     enum credential credential;
     enum role role;
@@ -36,6 +38,8 @@ struct principal {
     char name[PRINCIPAL_NAME_SIZE];
     char key_id[40];            /* "" unless CREDENTIAL_KEY */
     char session_id[UUID_TEXT]; /* "" unless CREDENTIAL_SESSION */
+    /* Ids with commas, of a key for some datasets alone; "": no such limit. */
+    char datasets[PRINCIPAL_DATASETS_MAX * UUID_TEXT + 1];
 };
 
 /* The one table of roles: user, operator, admin. ROLE_NONE for another name. */

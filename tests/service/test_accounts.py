@@ -263,6 +263,29 @@ def test_keys(gateway):
     assert made["id"] not in gateway.ctl("key", "list", "ida")
 
 
+def test_a_key_for_one_dataset(gateway):
+    alice = gateway.client("alice")
+    one, two = alice.dataset(), alice.dataset()
+    made = {d: alice.upload(d, {"a.txt": b"a"}) for d in (one, two)}
+    body = {"name": "one", "scopes": ["read", "write"], "datasetIds": [one]}
+    key = rig.Client(gateway.api, alice.post("/api-keys", 201, json=body).json()["key"])
+    for path in ("", "/files", "/summary", "/records"):
+        assert key.get(f"/datasets/{one}{path}")
+        problem(key.request("GET", f"/datasets/{two}{path}"), 404, "not_found")
+    key.upload(one, {"b.txt": b"b"})
+    problem(key.request("POST", f"/datasets/{two}/files", files={"file": ("c", b"c")}), 404, "not_found")
+    for kind, at in (("files", lambda m: m["files"][0]["id"]), ("batches", lambda m: m["batch"]["id"])):
+        assert key.get(f"/{kind}/{at(made[one])}")
+        problem(key.request("GET", f"/{kind}/{at(made[two])}"), 404, "not_found")
+    problem(key.request("DELETE", f"/files/{made[two]['files'][0]['id']}"), 404, "not_found")
+    for method, path in (("GET", "/datasets"), ("POST", "/datasets"), ("GET", "/api-keys"), ("POST", "/api-keys"),
+                         ("GET", "/failures"), ("GET", "/events"), ("GET", "/auth/sessions")):
+        problem(key.request(method, path, json={} if method == "POST" else None), 403, "forbidden")
+    assert key.json("/auth/me")["name"] == "alice"
+    problem(alice.request("POST", "/api-keys", json={"datasetIds": ["x"]}), 422, "invalid_value")
+    problem(alice.request("POST", "/api-keys", json={"datasetIds": []}), 422, "invalid_value")
+
+
 def test_a_password_never_comes_back(gateway):
     secret = "a very secret passphrase"
     person(gateway, "sec")
