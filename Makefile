@@ -31,7 +31,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format import-drill restore-drill \
 	images images-files images-check images-test dashboards dashboards-check \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
@@ -269,6 +269,12 @@ compile_commands.json: $(CLANG_FLAGS_MK) ## for clang-tidy and editors
 
 clean: ## drop everything built
 	rm -rf $(BUILDDIR) compile_commands.json
+
+.PHONY: import-drill restore-drill
+import-drill: ## an import of 1,000 objects, 10 of them broken, with everything killed half-way
+	@FULL=1 tests/run.py service -k import_drill
+restore-drill: ## backup of a fleet at work, restore into an empty place, everything compared
+	@FULL=1 tests/run.py service -k restore_drill
 
 help: ## this list
 	@sed -nE 's/^([a-z0-9_.-]+):.* ## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | sort | expand -t 24

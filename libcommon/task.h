@@ -62,7 +62,7 @@ int task_accept_batch(struct db_conn *conn, const struct task_batch *batch,
  * to the user's own files; a file that is not theirs is simply not counted. --------------------*/
 
 /* Marks up to TASK_REMOVE_MAX files deleted: generation+1, live tasks cancelled, one clean task
- * each. *ret_removed counts those that were there. */
+ * each. *ret_removed counts those that were there. Files under a legal hold are left. */
 int task_remove(struct db *db, const char *user_id, const char *const *file_ids, size_t n,
                 int64_t *ret_removed, struct err *err) WARN_UNUSED;
 /* Cancels what is live of up to TASK_REMOVE_MAX files: generation+1, tasks cancelled, live
@@ -181,6 +181,12 @@ int task_hand_back(struct db *db, const struct task_key *keys, const int *dispat
 int task_heartbeat(struct db *db, const char *worker_id, int stage, int slots, int busy,
                    const char *partitions, bool open, struct err *err) WARN_UNUSED;
 int task_goodbye(struct db *db, const char *worker_id, struct err *err) WARN_UNUSED;
+
+/* Cleaner: the bytes of files that have ended (ids: '{id,id}', at most TASK_REMOVE_MAX); row and
+ * record stay. Files under a hold, in work or without content are left. *ret_keys: one column, the
+ * objects that no row names any more. */
+int task_content_remove(struct db *db, const char *file_ids, PGresult **ret_keys,
+                        struct err *err) WARN_UNUSED;
 
 /* docfleetctl restore, in the caller's transaction: work that was out when the backup was made is
  * to be sent again. *ret_tasks counts it. */

@@ -99,7 +99,8 @@ static const char many_lock_sql[] =
 
 static const char remove_sql[] =
     "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = ANY ($1::uuid[])"
-    "    AND user_id = $2::uuid AND state < 6 ORDER BY file_id FOR UPDATE),"
+    "    AND user_id = $2::uuid AND state < 6 AND NOT dataset_held(dataset_id)"
+    "    ORDER BY file_id FOR UPDATE),"
     " t AS (UPDATE task SET state = 6, q = NULL, updated_at = now() FROM old"
     "    WHERE task.file_id = old.file_id AND task.state < 4),"
     " f AS (UPDATE file SET state = 6, generation = file.generation + 1, deleted_at = now(),"
@@ -229,7 +230,8 @@ static const char retry_sql[] =
     "WITH old AS (SELECT file_id, state, generation FROM file WHERE file_id = ANY ($1::uuid[])"
     "    AND ($2::uuid IS NULL OR user_id = $2::uuid)"
     /* Of a removed file only the cleaning goes again, and only for operators. */
-    "    AND (state < 6 OR (state = 6 AND $2::uuid IS NULL)) ORDER BY file_id FOR UPDATE),"
+    "    AND (state < 6 OR (state = 6 AND $2::uuid IS NULL)) AND content_removed_at IS NULL"
+    "    ORDER BY file_id FOR UPDATE),"
     " k AS (SELECT (x->>0)::uuid AS file_id, (x->>1)::smallint AS stage, (x->>2)::int AS unit,"
     "    (x->>3)::int AS generation FROM jsonb_array_elements($5::jsonb) AS x),"
     " t AS (UPDATE task SET state = 0, q = 0, attempts = 0, failures = 0, refunds = 0,"
@@ -352,7 +354,7 @@ static const char rerun_sql[] =
     "        AND NOT EXISTS (SELECT 1 FROM task x WHERE x.file_id = $1::uuid AND x.stage = 7"
     "          AND x.state = 4) AS unscanned FROM file f JOIN file_version v"
     "      USING (file_id, version) WHERE f.file_id = $1::uuid AND f.user_id = $2::uuid"
-    "      AND f.state BETWEEN 1 AND 4 FOR UPDATE OF f),"
+    "      AND f.state BETWEEN 1 AND 4 AND f.content_removed_at IS NULL FOR UPDATE OF f),"
     " w AS (SELECT old.*, CASE WHEN kind IN ('ole2') AND $3::smallint = 1 THEN 4"
     "      ELSE $3::smallint END AS from_stage,"
     "      $3::smallint <= 3 OR unscanned OR (kind = 'ole2' AND $3::smallint = 4) AS main,"

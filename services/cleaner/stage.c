@@ -14,6 +14,8 @@
 #include "services/cleaner/sweep.h"
 
 #define SECOND_PASS "second-pass"
+#define LEGAL_HOLD "legal-hold"
+#define HOLD_LOOK_MS 3600000
 
 static const char close_letters_sql[] =
     "UPDATE dead_letter SET state = 'discarded', actor = 'cleaner', closed_at = now()"
@@ -63,11 +65,33 @@ static int remove_prefix(struct job *job, const char *prefix, uint64_t *n, struc
     return r;
 }
 
+static int is_held(struct job *job, bool *ret_held, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {job->claim->dataset_id};
+
+    if (db_run(job->ctx->service->db, "SELECT dataset_held($1::uuid)", 1, params, &res, err) < 0) {
+        return -1;
+    }
+    *ret_held = db_bool(res, 0, 0);
+    return 0;
+}
+
 static int clean_handle(struct job *job, struct err *err)
 {
     const struct task_claim *claim = job->claim;
     char prefix[160];
     uint64_t n = 0;
+    bool held = false;
+
+    if (is_held(job, &held, err) < 0) {
+        return -1;
+    }
+    if (held) { /* removed before the hold; its bytes are not, and wait */
+        job->ext_job_id = strdup(LEGAL_HOLD);
+        job->retry_after_ms = HOLD_LOOK_MS;
+        return job->ext_job_id ? STAGE_WAIT : err_nomem(err);
+    }
 
     snprintf(prefix, sizeof(prefix), "uploads/%s/%s/", claim->user_id, claim->key.file_id);
     if (remove_prefix(job, prefix, &n, err) < 0) {
@@ -84,7 +108,7 @@ static int clean_handle(struct job *job, struct err *err)
         return -1;
     }
     fault_point("clean.after_rows");
-    if (!claim->ext_job_id) {
+    if (!claim->ext_job_id || strcmp(claim->ext_job_id, SECOND_PASS) != 0) {
         job->ext_job_id = strdup(SECOND_PASS);
         job->retry_after_ms = cleaner_options.second_pass_ms;
         return job->ext_job_id ? STAGE_WAIT : err_nomem(err);

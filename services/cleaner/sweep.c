@@ -12,8 +12,10 @@
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "services/cleaner/options.h"
+#include "services/cleaner/retention.h"
 
 #define LIST_PAGE 500U
+#define RETENTION_STEPS 200 /* of 500 files, in one sweep */
 
 /* A page of keys, copied out of the listing. */
 struct key_page {
@@ -307,6 +309,19 @@ static int count_imports(struct service *service, struct err *err)
     return 0;
 }
 
+/* A round over all datasets that keep things for a time, a bounded piece of it in each sweep. */
+static int apply_retention(struct service *service, struct err *err)
+{
+    bool more = true;
+
+    for (int i = 0; i < RETENTION_STEPS && more && !atomic_load(&service->stopping); i++) {
+        if (retention_step(service, &more, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
 static int sweep_all(struct service *service, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(prune_sql); i++) {
@@ -315,7 +330,8 @@ static int sweep_all(struct service *service, struct err *err)
         }
     }
     return fold_counts(service, err) < 0 || count_imports(service, err) < 0 ||
-                   drop_old_events(service, err) < 0 || sweep_pending_uploads(service, err) < 0 ||
+                   apply_retention(service, err) < 0 || drop_old_events(service, err) < 0 ||
+                   sweep_pending_uploads(service, err) < 0 ||
                    sweep_orphans(service, "uploads/", err) < 0 ||
                    sweep_orphans(service, "artifacts/", err) < 0
                ? -1

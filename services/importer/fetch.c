@@ -205,7 +205,7 @@ static json_t *outcome_json(const struct object *o)
 }
 
 static const char save_sql[] =
-    "WITH s AS (UPDATE import_run SET starts = 0 WHERE run_id = $1::uuid)"
+    "WITH s AS (UPDATE import_run SET starts = 1 WHERE run_id = $1::uuid)"
     " UPDATE import_item n SET state = x.state, file_id = x.file, code = x.code,"
     "   detail = x.detail, tries = x.tries, etag = x.etag, bytes = x.bytes,"
     "   not_before = now() + x.wait * interval '1 millisecond'"
@@ -325,7 +325,7 @@ static int no_more(struct importer *imp, const struct run *run, enum step *ret_s
     const char *params[] = {run->run_id, db_num(&token, run->token)};
 
     if (db_run(imp->service.db,
-               "UPDATE import_run SET state = 'processing', starts = 0 WHERE run_id = $1::uuid"
+               "UPDATE import_run SET state = 'processing', starts = 1 WHERE run_id = $1::uuid"
                " AND token = $2::bigint AND state = 'fetching' AND NOT EXISTS"
                " (SELECT 1 FROM import_item WHERE run_id = $1::uuid AND state = 'waiting')"
                " RETURNING 1",

@@ -165,7 +165,7 @@ static int compare(struct importer *imp, const struct run *run, bool *ret_ours, 
     }
     if (db_query(conn, columns_sql, 2, sets, NULL, err) < 0 ||
         db_query(conn,
-                 "UPDATE import_run SET state = 'fetching', starts = 0 WHERE run_id = $1::uuid", 1,
+                 "UPDATE import_run SET state = 'fetching', starts = 1 WHERE run_id = $1::uuid", 1,
                  params, NULL, err) < 0) {
         return -1;
     }

@@ -9,6 +9,7 @@
 #include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
+#include "services/ingest-gateway/holds.h"
 #include "services/ingest-gateway/idem.h"
 #include "services/ingest-gateway/sql.h"
 
@@ -16,10 +17,11 @@
 
 #define DATASET_NAME_MAX 200U
 #define OPTIONS_MAX 4096U
+#define RETENTION_DAYS_MAX 36500
 
 #define DATASET_COLUMNS                                                                            \
     "d.dataset_id, d.name, d.schema_version, s.columns, " SQL_TIME("d.created_at") ", " SQL_TIME(  \
-        "d.updated_at") ", d.options"
+        "d.updated_at") ", d.options, d.hold_at IS NOT NULL"
 
 static const char get_sql[] =
     "SELECT " DATASET_COLUMNS " FROM dataset d JOIN schema_version s ON s.dataset_id = d.dataset_id"
@@ -45,7 +47,8 @@ static const char insert_sql[] =
     " INSERT INTO schema_version (dataset_id, version, columns)"
     " SELECT dataset_id, 1, $5::jsonb FROM d";
 
-static const char rename_sql[] = "UPDATE dataset SET name = $3, updated_at = now()"
+static const char change_sql[] = "UPDATE dataset SET name = coalesce($3, name),"
+                                 "   options = coalesce($4::jsonb, options), updated_at = now()"
                                  " WHERE dataset_id = $1::uuid AND user_id = $2::uuid"
                                  "   AND deleted_at IS NULL RETURNING 1";
 
@@ -62,10 +65,11 @@ static const char delete_sql[] = "UPDATE dataset SET deleted_at = now(), updated
 
 static json_t *dataset_json(const PGresult *res, int row)
 {
-    return json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "id", sql_json_str(res, row, 0), "name",
-                     sql_json_str(res, row, 1), "schemaVersion", (json_int_t)db_i64(res, row, 2),
-                     "columns", sql_json_doc(res, row, 3), "createdAt", sql_json_str(res, row, 4),
-                     "updatedAt", sql_json_str(res, row, 5), "options", sql_json_doc(res, row, 6));
+    return json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:b}", "id", sql_json_str(res, row, 0),
+                     "name", sql_json_str(res, row, 1), "schemaVersion",
+                     (json_int_t)db_i64(res, row, 2), "columns", sql_json_doc(res, row, 3),
+                     "createdAt", sql_json_str(res, row, 4), "updatedAt", sql_json_str(res, row, 5),
+                     "options", sql_json_doc(res, row, 6), "legalHold", (int)db_bool(res, row, 7));
 }
 
 static int not_found(struct err *err)
@@ -165,12 +169,33 @@ static int read_columns(struct request *req, const json_t *body, char **ret_text
     return *ret_text ? 0 : err_nomem(err);
 }
 
+/* retentionDays: null or absent for never. */
+static int check_retention(struct request *req, const json_t *options, struct err *err)
+{
+    const json_t *days = json_object_get(options, "retentionDays");
+    const json_t *what = json_object_get(options, "retentionRemoves");
+    const char *word = json_string_value(what);
+
+    if (days && !json_is_null(days) &&
+        (!json_is_integer(days) || json_integer_value(days) < 0 ||
+         json_integer_value(days) > RETENTION_DAYS_MAX)) {
+        return request_invalid(req, "/options/retentionDays", "days from 0 to 36500, or null", err);
+    }
+    if (what && (!word || (strcmp(word, "content") != 0 && strcmp(word, "file") != 0))) {
+        return request_invalid(req, "/options/retentionRemoves", "content or file", err);
+    }
+    return 0;
+}
+
 static int read_options(struct request *req, const json_t *body, char **ret_text, struct err *err)
 {
     const json_t *options = json_object_get(body, "options");
 
     if (options && !json_is_object(options) && !json_is_null(options)) {
         return request_invalid(req, "/options", "options are an object", err);
+    }
+    if (check_retention(req, options, err) < 0) {
+        return -1;
     }
     char *text = json_is_object(options) ? json_dumps(options, JSON_COMPACT) : strdup("{}");
     if (text && strlen(text) > OPTIONS_MAX) {
@@ -283,15 +308,23 @@ int dataset_patch(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(json_cleanup) json_t *body = NULL;
-    const char *name;
+    CLEANUP(free_cleanup) char *options = NULL;
+    const char *name = NULL;
 
-    if (request_json(req, false, &body, err) < 0 || read_name(req, body, &name, err) < 0 ||
+    if (request_json(req, false, &body, err) < 0) {
+        return -1;
+    }
+    bool has_options = json_object_get(body, "options") != NULL;
+    if ((!has_options || json_object_get(body, "name")) && read_name(req, body, &name, err) < 0) {
+        return -1;
+    }
+    if ((has_options && read_options(req, body, &options, err) < 0) ||
         db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
         check_match(req, conn, err) < 0) {
         return -1;
     }
-    const char *params[] = {req->params[0], req->who.user_id, name};
-    if (db_query(conn, rename_sql, 3, params, &res, err) < 0) {
+    const char *params[] = {req->params[0], req->who.user_id, name, options};
+    if (db_query(conn, change_sql, 4, params, &res, err) < 0) {
         return -1;
     }
     if (PQntuples(res) == 0) {
@@ -370,7 +403,7 @@ int dataset_delete(struct request *req, struct reply *reply, struct err *err)
     bool marked = false;
     bool more = false;
 
-    if (mark_deleted(req, &marked, err) < 0 ||
+    if (hold_check_dataset(req, req->params[0], err) < 0 || mark_deleted(req, &marked, err) < 0 ||
         files_remove_dataset(req, req->params[0], &removed, &more, err) < 0) {
         return -1;
     }

@@ -8,6 +8,7 @@
 #include "services/ingest-gateway/file_filter.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
+#include "services/ingest-gateway/holds.h"
 #include "services/ingest-gateway/idem.h"
 
 #include "libcommon/notify.h"
@@ -55,6 +56,24 @@ static int read_stage(struct request *req, const json_t *body, const char *membe
     return 0;
 }
 
+/* Why a retry found nothing to do: retention has taken what would be read. */
+static int content_gone(struct request *req, const char *file_id, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+    const char *params[] = {file_id, req->who.user_id};
+
+    if (db_run(req->gw->db,
+               "SELECT 1 FROM file WHERE file_id = $1::uuid AND user_id = $2::uuid"
+               " AND content_removed_at IS NOT NULL",
+               2, params, &res, err) < 0) {
+        return -1;
+    }
+    return PQntuples(res) == 0 ? 0
+                               : err_set(err, ERR_PERMANENT, "input_gone",
+                                         "the dataset's retention is over: the file's content was"
+                                         " removed, its record stays");
+}
+
 int file_retry(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
@@ -72,6 +91,9 @@ int file_retry(struct request *req, struct reply *reply, struct err *err)
                   : task_retry(req->gw->db, req->who.user_id, req->params[0], stage, req->who.name,
                                &n, err);
     if (rc < 0) {
+        return -1;
+    }
+    if (n == 0 && content_gone(req, req->params[0], err) < 0) {
         return -1;
     }
     wake_stages(req);
@@ -114,7 +136,7 @@ int file_delete(struct request *req, struct reply *reply, struct err *err)
     const char *id = req->params[0];
     int64_t removed;
 
-    if (remove_ids(req, &id, 1, &removed, err) < 0) {
+    if (hold_check_file(req, id, err) < 0 || remove_ids(req, &id, 1, &removed, err) < 0) {
         return -1;
     }
     return removed == 0 ? not_found(err)
@@ -248,7 +270,8 @@ int files_remove(struct request *req, struct reply *reply, struct err *err)
     int64_t removed = 0;
     bool more = false;
 
-    if (request_json(req, false, &body, err) < 0 || require_dataset(req, err) < 0) {
+    if (request_json(req, false, &body, err) < 0 || require_dataset(req, err) < 0 ||
+        hold_check_dataset(req, req->params[0], err) < 0) {
         return -1;
     }
     const json_t *ids = json_object_get(body, "ids");

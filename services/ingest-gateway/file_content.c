@@ -138,12 +138,15 @@ int file_content(struct request *req, struct reply *reply, struct err *err)
     if (db_run(req->gw->db, content_sql, 2, params, &res, err) < 0) {
         return -1;
     }
-    if (PQntuples(res) == 0 || !db_str(res, 0, 2)) {
+    if (PQntuples(res) == 0) {
         return err_set(err, ERR_PERMANENT, "not_found", "no such file");
     }
     if (db_i64(res, 0, 5) == FILE_QUARANTINED) {
         return err_set(err, ERR_PERMANENT, "quarantined",
                        "the virus scanner holds this file back; it can be removed");
+    }
+    if (!db_str(res, 0, 2)) {
+        return err_set(err, ERR_PERMANENT, "input_gone", "the file's content is no longer kept");
     }
     uint64_t size = (uint64_t)db_i64(res, 0, 1);
     snprintf(etag, sizeof(etag), "\"%s\"", db_str(res, 0, 3));

@@ -78,6 +78,10 @@ int failure_list(struct request *req, struct reply *reply, struct err *err);
 /* events.c */
 int events_get(struct request *req, struct reply *reply, struct err *err);
 
+/* holds.c */
+int hold_put(struct request *req, struct reply *reply, struct err *err);
+int hold_delete(struct request *req, struct reply *reply, struct err *err);
+
 /* imports.c */
 int import_create(struct request *req, struct reply *reply, struct err *err);
 int import_list(struct request *req, struct reply *reply, struct err *err);

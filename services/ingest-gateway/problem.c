@@ -19,6 +19,7 @@ static const struct problem table[] = {
     {"conflict", 409, "Conflict"},
     {"idempotency_conflict", 409, "Idempotency key used for another request"},
     {"secret_not_kept", 409, "The key's secret is not kept"},
+    {"legal_hold", 409, "Under a legal hold"},
     {"version_gone", 409, "The version is no longer kept"},
     {"name_taken", 409, "Name already taken"},
     {"input_gone", 410, "Gone"},

@@ -27,6 +27,8 @@ const struct route routes[] = {
     {"GET", V1 "/datasets/{id}", SCOPE_READ, BODY_NONE, dataset_get, NULL},
     {"PATCH", V1 "/datasets/{id}", SCOPE_WRITE, BODY_JSON, dataset_patch, NULL},
     {"DELETE", V1 "/datasets/{id}", SCOPE_WRITE, BODY_NONE, dataset_delete, "dataset.delete"},
+    {"PUT", V1 "/datasets/{id}/hold", SCOPE_OPERATE, BODY_JSON, hold_put, "hold.set"},
+    {"DELETE", V1 "/datasets/{id}/hold", SCOPE_OPERATE, BODY_NONE, hold_delete, "hold.lift"},
     {"PUT", V1 "/datasets/{id}/schema", SCOPE_WRITE, BODY_JSON, dataset_schema, "dataset.schema"},
     {"GET", V1 "/datasets/{id}/summary", SCOPE_READ, BODY_NONE, dataset_summary, NULL},
     {"GET", V1 "/datasets/{id}/records", SCOPE_READ, BODY_NONE, record_list, NULL},

@@ -81,7 +81,8 @@ def check_ledger(fleet):
 def referenced(fleet):
     rows = fleet.sql("""
         SELECT object_key AS k FROM artifact
-        UNION SELECT object_key FROM file_version v JOIN file f USING (file_id) WHERE f.state < 6""")
+        UNION SELECT object_key FROM file_version v JOIN file f USING (file_id)
+        WHERE f.state < 6 AND object_key IS NOT NULL""")
     return {r["k"] for r in rows}
 
 

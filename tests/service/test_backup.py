@@ -191,3 +191,59 @@ def test_verify_finds_every_kind_of_damage(pair):
     assert deep.returncode == 1
     assert {(x["problem"], x["key"]) for x in lines[:-1]} == {
         ("missing", names["a.txt"]), ("wrong_size", names["b.txt"]), ("wrong_hash", names["c.txt"])}
+
+
+def shown(client, dataset):
+    """What a user sees of every file: state, text, record, content."""
+    found = {}
+    for f in client.files(dataset):
+        text = client.get(f"/files/{f['id']}/text", expect=(200, 404, 409))
+        record = client.get(f"/files/{f['id']}/record", expect=(200, 404, 409))
+        content = client.get(f"/files/{f['id']}/content")
+        found[f["name"], f["id"]] = (
+            f["state"], text.status_code, text.status_code == 200 and text.content,
+            record.status_code, record.status_code == 200 and record.json(),
+            hashlib.sha256(content.content).hexdigest())
+    return found
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_restore_drill(servers, pair, activate, tmp_path):
+    """Real services and documents; the backup is made while work is out, and everything compared."""
+    old = pair()
+    old.start()
+    alice = old.client()
+    dataset = alice.dataset()
+    folder = os.path.join(rig.FIXTURES, "samples")
+    documents = [os.path.join(folder, n) for n in sorted(os.listdir(folder))]
+    alice.upload(dataset, documents)
+    alice.upload(dataset, {f"note {i}.txt": b"Invoice number: A-%d" % i for i in range(200)})
+    alice.wait_all(dataset, 900)
+    second = alice.dataset()
+    late = alice.upload(second, {f"late {i}.txt": b"Invoice number: B-%d" % i for i in range(100)})
+    backup = old.ctl("backup", str(tmp_path), "--objects", timeout=600).strip()
+    taken = json.load(open(f"{backup}/manifest.json", encoding="utf-8"))
+    assert taken["objects"]["missing"] == 0
+    alice.wait_all(second, 600)
+    before, kept = shown(alice, dataset), sums(old)
+    old.stop()
+    new = Empty(servers)
+    new.ctl("restore", str(tmp_path), timeout=600)
+    activate(new)
+    try:
+        for line in open(f"{backup}/objects.jsonl", encoding="utf-8"):
+            one = json.loads(line)
+            body = new.object(one["key"])
+            assert len(body) == one["size"] and hashlib.sha256(body).hexdigest() == one["sha256"]
+            assert kept.get(one["key"], one["sha256"]) == one["sha256"]
+        assert new.ctl("verify", "--deep", check=False).returncode == 0
+        new.start()
+        client = rig.Client(new.api, alice.key)
+        assert shown(client, dataset) == before
+        for f in late["files"]:
+            assert client.wait_done(f["id"], 300)["state"] == "done"
+        invariants.wait_quiet(new)
+        invariants.check_rows(new)
+    finally:
+        new.stop()
