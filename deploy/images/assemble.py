@@ -162,6 +162,7 @@ def check_links(root, programs, wanted):
         if path in wanted:
             raise SystemExit(f"{path} needs {name}, which is not in the image")
         if os.path.exists(root + path):
+            print(f"left out: {path}, as {name} is not in the image")
             os.unlink(root + path)
 
 

@@ -126,7 +126,8 @@ class ImageFleet(rig.Fleet):
         return subprocess.run(["buildah", "inspect", "--type", "image", image_name(name)],
                               capture_output=True).returncode == 0
 
-    def _container(self, name, service, args, environ, log):
+    def _bundle(self, name, service, args, environ):
+        """(id, folder) of a container to be."""
         root, config = self.root(service)
         assert config["User"] == f"{UID}:{UID}", config
         identity = f"docfleet-{self.name}-{re.sub(r'[^a-z0-9]', '-', name)}-{secrets.token_hex(3)}"
@@ -137,25 +138,24 @@ class ImageFleet(rig.Fleet):
         own = dict(e.split("=", 1) for e in config["Env"])
         given = {k: v for k, v in environ.items() if k.startswith("DOCFLEET_") and
                  k not in ("DOCFLEET_SCRATCH_DIR", "DOCFLEET_CONSOLE_DIR")}  # folders of the host
-        environ = {**own, **given}
         with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
-            json.dump(bundle(root, [*config["Entrypoint"], *args], environ, scratch, identity[-20:]), f)
-        return Container(name, identity, folder, log)
+            json.dump(bundle(root, [*config["Entrypoint"], *args], {**own, **given}, scratch,
+                             identity[-20:]), f)
+        return identity, folder
 
     def spawn(self, name, service, program, args, environ, build):
-        return self._container(name, service, args, environ, self.log_path(name))
+        return Container(name, *self._bundle(name, service, args, environ), self.log_path(name))
 
     def ctl(self, *args, check=True, timeout=120, env=None, build=None):
-        log = os.path.join(self.dir, f"ctl-{secrets.token_hex(4)}.log")
         environ = dict(self.settings(), DOCFLEET_URL=self.url, **(env or {}))
-        process = self._container("docfleetctl", "docfleetctl", args, environ, log)
-        code = process.popen.wait(timeout)
-        process.runc("delete", "--force", process.identity)
-        text = process.log()
+        identity, folder = self._bundle("docfleetctl", "docfleetctl", args, environ)
+        run = subprocess.run(["runc", "--root", os.path.join(folder, "runc"), "run", "--bundle", folder,
+                              identity], capture_output=True, text=True, timeout=timeout)
         if check:
-            assert code == 0, f"docfleetctl {' '.join(args)}: exit {code}\n{text}"
-            return text
-        return subprocess.CompletedProcess(args, code, text, "")
+            assert run.returncode == 0, \
+                f"docfleetctl {' '.join(args)}: exit {run.returncode}\n{run.stdout}{run.stderr}"
+            return run.stdout
+        return run
 
     def close(self):
         for process in list(self.processes.values()):
