@@ -26,7 +26,8 @@ def model():
     """deploy/compose.yaml as compose's own loader understands it: anchors, variables, defaults."""
     loader = rig.fetched("compose-go") + "/compose-go"
     run = subprocess.run([loader, "-format", "json", "deploy/compose.yaml"], cwd=rig.ROOT,
-                         capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+                         capture_output=True, text=True,
+                         env={"PATH": os.environ["PATH"], "COMPOSE_PROFILES": "scan,tools"})
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
 
