@@ -12,7 +12,8 @@ import yaml
 
 from lib import chart
 
-PROGRAMS = {**{name: name for name in chart.SERVICES.values()}, "importer": "importer", "migrate": "docfleetctl",
+PROGRAMS = {**{name: name for name in chart.SERVICES.values()}, "scan-worker": "scan-worker",
+            "importer": "importer", "migrate": "docfleetctl",
             "backup": "docfleetctl", "ctl": "docfleetctl", "test": "docfleetctl"}
 FOREIGN = ("postgres", "kafka", "s3")
 every = pytest.mark.parametrize("values", chart.MATRIX.values(), ids=chart.MATRIX.keys())
@@ -116,6 +117,8 @@ def test_schema_and_values_name_the_same():
     ({"kafka": {"brokers": ""}}, "kafka.brokers is required"),
     ({"s3": {"existingSecret": ""}}, "s3.existingSecret is required"),
     ({"s3": {"endpoint": ""}}, "s3.endpoint is required"),
+    ({"scanWorker": {"enabled": True}}, "scanWorker.clamd is required"),
+    ({"scanWorker": {"clamd": "clamd"}}, "clamd"),
     ({"ingress": {"enabled": True}}, "ingress.hosts is required"),
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs is required"),
     ({"ocrFallback": {"textract": {"endpoint": "https://t.example"}}}, "textract.existingSecret is required"),
@@ -481,7 +484,7 @@ def test_helm_test():
 
 
 # --- scaling --------------------------------------------------------------------------------------
-STAGES = {"text": 1, "ocr": 2, "ai": 3, "preview": 4, "thumbnail": 5, "clean": 6}
+STAGES = {"text": 1, "ocr": 2, "ai": 3, "preview": 4, "thumbnail": 5, "clean": 6, "scan": 7}
 
 
 def test_stage_numbers_are_those_of_the_programs():
@@ -496,8 +499,9 @@ def test_keda_reads_backlog_and_lag(name):
     objs = rendered(name)
     scaled = {o["metadata"]["name"]: o["spec"] for o in objs if o["kind"] == "ScaledObject"}
     auth = {o["metadata"]["name"] for o in objs if o["kind"] == "TriggerAuthentication"}
-    assert set(scaled) == {f"r-docfleet-{w}" for w in chart.WORKERS.values()}
-    for worker, (stage, number) in zip(chart.WORKERS.values(), STAGES.items()):
+    workers = [*chart.WORKERS.values(), *(["scan-worker"] if name == "everything" else [])]
+    assert set(scaled) == {f"r-docfleet-{w}" for w in workers}
+    for worker, (stage, number) in zip(workers, STAGES.items()):
         spec = scaled[f"r-docfleet-{worker}"]
         slots = settings(objs, worker)["DOCFLEET_SLOTS"]
         backlog, lag = spec["triggers"]
@@ -595,6 +599,17 @@ def test_only_those_who_use_providers_reach_them():
         assert 4318 in used[component]
 
 
+def test_the_scan_stands_before_all_else():
+    """Gateway and importer are told of the scanner, or files would go round it; only scan-worker asks it."""
+    objs = rendered("everything")
+    for component in ("scan-worker", "ingest-gateway", "importer"):
+        assert settings(objs, component)["DOCFLEET_CLAMD"] == "clamd.example:3310"
+    assert "DOCFLEET_CLAMD" not in settings(rendered("external"), "ingest-gateway")
+    asks = {o["metadata"]["name"] for o in objs if o["kind"] == "NetworkPolicy" for rule in o["spec"].get("egress", [])
+            for p in rule["ports"] if p["port"] == 3310}
+    assert asks == {"r-docfleet-scan-worker"}
+
+
 def test_peers_are_taken_over():
     for o in rendered("everything"):
         if o["kind"] == "NetworkPolicy" and o["metadata"]["name"] == "r-docfleet-text-extractor":
@@ -661,7 +676,7 @@ def test_scraped_series_are_named_as_the_alerts_expect():
 def test_images():
     images = {c["image"] for _, _, _, _, spec in ours(chart.MATRIX["everything"]) for c in chart.containers(spec)}
     assert images == {f"registry.example/team/docfleet-{p}:1.2.3" for p in
-                      [*chart.SERVICES.values(), "docfleetctl", "importer"] if p != "dispatcher"} | \
+                      [*chart.SERVICES.values(), "scan-worker", "docfleetctl", "importer"] if p != "dispatcher"} | \
         {"registry.example/team/docfleet-dispatcher@sha256:" + "0" * 64}
 
 

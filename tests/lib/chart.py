@@ -59,6 +59,7 @@ EVERYTHING = merge(MINIMAL, TLS, SCALED, {
     "ocrFallback": {"textract": {"endpoint": "https://textract.example", "existingSecret": "aws"}},
     "aiExtractor": {"existingSecret": "ai", "config": {
         "AI_BACKEND": "openai", "AI_URL": "https://ai.example/v1", "AI_MODEL": "m", "AI_UNIT_TOKENS": 2000000}},
+    "scanWorker": {"enabled": True, "clamd": "clamd.example:3310", "autoscaling": {"enabled": True}},
     "priorityClasses": {"create": True}, "tolerations": [{"key": "docs", "operator": "Exists"}],
     "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
         {"matchExpressions": [{"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]}]}]}}},

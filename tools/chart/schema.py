@@ -106,6 +106,7 @@ VALUES = {
     "aiExtractor": service(slots=True, existingSecret=SECRET_NAME, keyKey=NAME),
     "previewWorker": service(slots=True), "thumbnailWorker": service(slots=True),
     "cleaner": service(slots=True),
+    "scanWorker": service(slots=True, clamd={"type": "string", "pattern": "^([^: ]+:[0-9]+)?$"}),
     "autoscaling": obj({"kind": {"enum": ["keda", "hpa"]}, "databaseSecret": SECRET_NAME, "databaseUrlKey": TEXT,
                         "pollingInterval": ONE, "scaleDownStabilizationSeconds":
                         {"type": "integer", "minimum": 0, "maximum": 3600}}),
@@ -124,7 +125,7 @@ VALUES = {
                       "annotations": LABELS, "requestTimeout": DURATION}),
     "networkPolicy": obj({"enabled": BOOL, **{name: OBJECTS for name in (
         "ingressFrom", "metricsFrom", "kedaFrom", "dnsTo", "databaseTo", "kafkaTo", "s3To", "providersTo",
-        "importsTo", "identityTo", "tracesTo")}, **{name: PORTS for name in (
+        "scannerTo", "importsTo", "identityTo", "tracesTo")}, **{name: PORTS for name in (
             "providersPorts", "importsPorts", "identityPorts", "tracesPorts")}}),
     "metrics": obj({"serviceMonitor": watched(interval=DURATION),
                     "prometheusRule": watched(runbookUrl=URL),

@@ -26,6 +26,7 @@ aiExtractor: {name: ai-extractor, tier: workers, stage: ai, number: 3, more: [pr
 previewWorker: {name: preview-worker, tier: workers, stage: preview, number: 4, more: []}
 thumbnailWorker: {name: thumbnail-worker, tier: workers, stage: thumbnail, number: 5, more: []}
 cleaner: {name: cleaner, tier: workers, stage: clean, number: 6, more: []}
+scanWorker: {name: scan-worker, tier: workers, stage: scan, number: 7, more: [scanner]}
 {{- end }}
 
 {{/* Labels that select; they never change. Takes (dict "root" $ "name" COMPONENT or ""). */}}
@@ -146,6 +147,11 @@ annotations:
   "PROBE_PORT" "9100"
   "SCRATCH_DIR" "/scratch"
   "DRAIN_GRACE" (printf "%ds" (sub (int .Values.terminationGracePeriodSeconds) 10)) }}
+{{- with .Values.scanWorker }}{{ if .enabled }}
+{{- if not .clamd }}{{ fail "scanWorker.clamd is required: host:port of ClamAV's daemon" }}{{ end }}
+{{- /* the gateway and the importer put the scan before all else where they are told of it */}}
+{{- $_ := set $c "CLAMD" .clamd }}
+{{- end }}{{ end }}
 {{- with .Values.s3.publicEndpoint }}{{ $_ := set $c "S3_PUBLIC_ENDPOINT" . }}{{ end }}
 {{- with .Values.kafka }}
 {{- if ne .securityProtocol "PLAINTEXT" }}{{ $_ := set $c "KAFKA_SECURITY_PROTOCOL" .securityProtocol }}{{ end }}
