@@ -93,6 +93,8 @@ def test_names_in_pages_exist():
     """Metrics, options, error codes and make targets that a page names are those of the code."""
     known_metrics = set(re.findall(r'"(docfleet_[a-z_]+)"', read("libcommon/metrics.c")))
     known_options = set(re.findall(r"DOCFLEET_[A-Z0-9_]+", read("docs/configuration.md")))
+    secret = re.findall(r"(DOCFLEET_[A-Z0-9_]+)`, `…_FILE`", read("docs/configuration.md"))
+    known_options |= {name + "_FILE" for name in secret}
     sources = subprocess.run(["git", "grep", "-hoE", r"""["'][a-z]+(_[a-z]+)*["']|^PROGRAMS.*""", "--",
                               "libcommon", "services", "tests/*/build.mk"],
                              cwd=rig.ROOT, capture_output=True, text=True, check=True).stdout
