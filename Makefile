@@ -267,6 +267,20 @@ compile_commands.json: $(CLANG_FLAGS_MK) ## for clang-tidy and editors
 	} >$(COMPILE_LIST)
 	@tools/compile_commands.py $(CLANG_FLAGS_MK) '$(BASE_FLAGS) $(DEFS)' <$(COMPILE_LIST) >$@.$$$$ && mv $@.$$$$ $@
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: binaries ## programs, docfleetctl's manual page and completion below PREFIX (/usr/local), in DESTDIR
+	@install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	@install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin
+	@ctl=$(B)/bin/docfleetctl; share=$(DESTDIR)$(PREFIX)/share; \
+		$$ctl man >$$share/man/man1/docfleetctl.1; \
+		$$ctl completion bash >$$share/bash-completion/completions/docfleetctl; \
+		$$ctl completion zsh >$$share/zsh/site-functions/_docfleetctl; \
+		$$ctl completion fish >$$share/fish/vendor_completions.d/docfleetctl.fish
+	@echo "installed below $(DESTDIR)$(PREFIX)"
+
 clean: ## drop everything built
 	rm -rf $(BUILDDIR) compile_commands.json
 

@@ -27,7 +27,7 @@ static int tell_totals(const struct upload *u, struct err *err)
     if (u->json) {
         CLEANUP(json_cleanup)
         json_t *doc = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "files",
-                                (json_int_t)(u->walk.n + u->walk.unreadable), "accepted",
+                                (json_int_t)u->walk.n + (json_int_t)u->walk.unreadable, "accepted",
                                 (json_int_t)u->accepted, "before", (json_int_t)u->before,
                                 "rejected", (json_int_t)u->rejected, "failed", (json_int_t)failed,
                                 "left", (json_int_t)left, "batches", (json_int_t)u->batches);

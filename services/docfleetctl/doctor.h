@@ -16,6 +16,7 @@ enum finding { FOUND_OK, FOUND_WARNING, FOUND_PROBLEM, FOUND_SKIPPED };
 struct doctor_options {
     char *ai_backend, *ai_url, *ai_key, *ai_key_header, *ai_model;
     char *textract_endpoint, *textract_region, *textract_access_key, *textract_secret_key;
+    char *oidc_issuer, *oidc_ca_file;
 };
 
 struct doctor {
@@ -90,6 +91,7 @@ void check_gateway_reach(struct doctor *d);
 void check_gateway_keys(struct doctor *d);
 void check_ai(struct doctor *d);
 void check_textract(struct doctor *d);
+void check_oidc(struct doctor *d);
 
 void check_scratch(struct doctor *d);
 void check_namespaces(struct doctor *d);

@@ -186,3 +186,35 @@ void check_textract(struct doctor *d)
               "HTTP %d: %.120s", resp.status, body);
     }
 }
+
+/* OpenID Connect Discovery: the document names the issuer exactly as it is configured. */
+void check_oidc(struct doctor *d)
+{
+    CLEANUP(http_client_cleanup) struct http_client *http = NULL;
+    CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
+    CLEANUP(json_cleanup) json_t *doc = NULL;
+    const struct doctor_options *o = &d->options;
+    struct err err = ERR_INIT;
+    size_t len = strlen(o->oidc_issuer);
+    char url[1024];
+
+    if (len == 0) {
+        found(d, FOUND_SKIPPED, NULL, "OIDC_ISSUER is not set");
+        return;
+    }
+    snprintf(url, sizeof(url), "%.*s/.well-known/openid-configuration",
+             (int)(o->oidc_issuer[len - 1] == '/' ? len - 1 : len), o->oidc_issuer);
+    struct http_client_config config = {.user_agent = "docfleetctl",
+                                        .ca_file = *o->oidc_ca_file ? o->oidc_ca_file : NULL};
+    struct http_request request = {.url = url, .timeout_ms = CALL_MS};
+    if (http_client_new(&config, &http, &err) < 0 || http_call(http, &request, &resp, &err) < 0) {
+        found(d, FOUND_PROBLEM, NULL, "%s: %s", o->oidc_issuer, err.msg);
+    } else if (resp.status != 200 || !resp.body.data ||
+               jget_load(resp.body.data, resp.body.len, 1U << 20, &doc, &err) < 0) {
+        found(d, FOUND_PROBLEM, NULL, "%s answers with HTTP %d", url, resp.status);
+    } else if (strcmp(api_text(doc, "issuer"), o->oidc_issuer) != 0) {
+        found(d, FOUND_PROBLEM, NULL, "it calls itself %s", api_text(doc, "issuer"));
+    } else {
+        found(d, FOUND_OK, NULL, "%s answers", o->oidc_issuer);
+    }
+}

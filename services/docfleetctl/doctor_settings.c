@@ -18,8 +18,6 @@
 
 #define PROGRAM_MS 10000
 
-extern char **environ;
-
 void check_settings(struct doctor *d)
 {
     const char *line = d->complaints;

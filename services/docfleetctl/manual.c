@@ -8,27 +8,37 @@
 #include "libcommon/buf.h"
 #include "services/docfleetctl/ctl.h"
 
+static const char *escape(char c)
+{
+    static const struct {
+        char c;
+        const char *text;
+    } table[] = {{'\\', "\\e"},  {'-', "\\-"},   {'\'', "\\(aq"},
+                 {'`', "\\(ga"}, {'~', "\\(ti"}, {'^', "\\(ha"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (table[i].c == c) {
+            return table[i].text;
+        }
+    }
+    return NULL;
+}
+
 /* Text of a line: a dash is a minus sign to be typed, a leading dot or quote no request. */
 static int put(struct buf *buf, const char *text, struct err *err)
 {
     bool start = buf->len == 0 || buf->data[buf->len - 1] == '\n';
-    int rc = 0;
 
-    for (; rc == 0 && *text; text++) {
-        if (start && (*text == '.' || *text == '\'')) {
-            rc = buf_puts(buf, "\\&", err);
+    for (; *text; text++) {
+        const char *escaped = escape(*text);
+        bool request = start && (*text == '.' || *text == '\'');
+        if ((request && buf_puts(buf, "\\&", err) < 0) ||
+            (escaped ? buf_puts(buf, escaped, err) : buf_append(buf, text, 1, err)) < 0) {
+            return -1;
         }
         start = *text == '\n';
-        rc = rc < 0          ? -1
-             : *text == '\\' ? buf_puts(buf, "\\e", err)
-             : *text == '-'  ? buf_puts(buf, "\\-", err)
-             : *text == '\'' ? buf_puts(buf, "\\(aq", err)
-             : *text == '`'  ? buf_puts(buf, "\\(ga", err)
-             : *text == '~'  ? buf_puts(buf, "\\(ti", err)
-             : *text == '^'  ? buf_puts(buf, "\\(ha", err)
-                             : buf_append(buf, text, 1, err);
     }
-    return rc;
+    return 0;
 }
 
 static int put_opts(const struct ctl_opt *opts, struct buf *buf, struct err *err)

@@ -146,7 +146,7 @@ static int read_end(struct journal *j, const json_t *line, const char *key, bool
     size_t at = 0, i;
     json_t *item;
 
-    if (!strtab_get(&j->by_key, key, &at)) {
+    if (!strtab_get(&j->by_key, key, &at) || at >= j->n || !j->plans) {
         return -1;
     }
     struct journal_plan *plan = &j->plans[at];

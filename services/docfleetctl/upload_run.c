@@ -99,7 +99,7 @@ static int take_answer(struct upload *u, const struct batch *batch,
     if (u->json) {
         CLEANUP(json_cleanup)
         json_t *line = json_pack("{s:s, s:I, s:I, s:O}", "batch", id, "accepted",
-                                 (json_int_t)(batch->n - n_refused), "rejected",
+                                 (json_int_t)batch->n - (json_int_t)n_refused, "rejected",
                                  (json_int_t)n_refused, "refused", list);
         if (!line || api_print_json(line, err) < 0) {
             return line ? -1 : err_nomem(err);

@@ -144,6 +144,8 @@ class Models(BaseHTTPRequestHandler):
     def do_GET(self):
         known = self.headers.get("Authorization") == "Bearer right" and self.path == "/v1/models"
         body = b'{"data":[{"id":"small-1"}]}' if known else b"{}"
+        if self.path == "/.well-known/openid-configuration":
+            known, body = True, json.dumps({"issuer": f"http://{self.headers['Host']}"}).encode()
         self.send_response(200 if known else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -154,7 +156,7 @@ class Models(BaseHTTPRequestHandler):
 
 
 def test_providers(doctor, moto):
-    assert states(doctor("providers")) == {"ai skipped", "textract skipped"}
+    assert states(doctor("providers")) == {"ai skipped", "textract skipped", "oidc skipped"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ai = {"AI_BACKEND": "openai", "AI_URL": f"http://127.0.0.1:{server.server_port}/v1",
@@ -162,6 +164,9 @@ def test_providers(doctor, moto):
     assert "ai ok" in states(doctor("providers", **ai))
     assert "refuses the key" in problem(doctor("providers", **{**ai, "AI_KEY": "no"}), "ai")
     assert "large-2" in problem(doctor("providers", **{**ai, "AI_MODEL": "large-2"}), "ai", "warning")
+    issuer = f"http://127.0.0.1:{server.server_port}"
+    assert "oidc ok" in states(doctor("providers", OIDC_ISSUER=issuer))
+    assert "calls itself" in problem(doctor("providers", OIDC_ISSUER=issuer + "/"), "oidc")
     server.shutdown()
     server.server_close()
     assert problem(doctor("providers", **ai), "ai")
