@@ -8,7 +8,7 @@
 #define OPTS (const struct ctl_opt[])
 #define END {.name = NULL}
 #define JSON {.name = "--json", .help = "the answer as JSON"}
-#define STAGES "text|ocr|ai|preview|thumbnail|clean"
+#define STAGES "text|ocr|ai|preview|thumbnail|clean|scan"
 
 #define FILTER                                                                                     \
     {.name = "--stage",                                                                            \

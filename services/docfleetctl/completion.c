@@ -60,7 +60,7 @@ static int put_names(struct buf *buf, const struct ctl_opt *opts, struct err *er
     return 0;
 }
 
-static const char *const stage_words = "text ocr ai preview thumbnail clean";
+static const char *const stage_words = "text ocr ai preview thumbnail clean scan";
 
 /* Bash and zsh: a case by "command option"
  * -------------------------------------------------------*/
@@ -209,7 +209,7 @@ static const char *zsh_action(enum ctl_hint hint)
 {
     return hint == HINT_FILE     ? "_files"
            : hint == HINT_FOLDER ? "_files -/"
-           : hint == HINT_STAGE  ? "(text ocr ai preview thumbnail clean)"
+           : hint == HINT_STAGE  ? "(text ocr ai preview thumbnail clean scan)"
                                  : " ";
 }
 

@@ -16,7 +16,7 @@ enum finding { FOUND_OK, FOUND_WARNING, FOUND_PROBLEM, FOUND_SKIPPED };
 struct doctor_options {
     char *ai_backend, *ai_url, *ai_key, *ai_key_header, *ai_model;
     char *textract_endpoint, *textract_region, *textract_access_key, *textract_secret_key;
-    char *oidc_issuer, *oidc_ca_file;
+    char *oidc_issuer, *oidc_ca_file, *clamd;
 };
 
 struct doctor {
@@ -55,8 +55,6 @@ bool needs_db(struct doctor *d);
 bool needs_kafka(struct doctor *d);
 bool needs_store(struct doctor *d);
 
-extern const char *const doctor_topics[STAGE_MAX + 3]; /* as in struct doctor's `topics` */
-
 void check_settings(struct doctor *d);
 void check_programs(struct doctor *d);
 void check_secret_files(struct doctor *d);
@@ -92,6 +90,7 @@ void check_gateway_keys(struct doctor *d);
 void check_ai(struct doctor *d);
 void check_textract(struct doctor *d);
 void check_oidc(struct doctor *d);
+void check_clamd(struct doctor *d);
 
 void check_scratch(struct doctor *d);
 void check_namespaces(struct doctor *d);

@@ -28,7 +28,7 @@ static const char workers_sql[] =
     "SELECT s.stage, count(w.worker_id), coalesce(sum(w.slots), 0),"
     "   EXISTS (SELECT 1 FROM docfleet.task t WHERE t.stage = s.stage AND t.q = 0)"
     "   OR EXISTS (SELECT 1 FROM docfleet.backlog b WHERE b.stage = s.stage AND b.n > 0)"
-    " FROM generate_series(1, 6) AS s(stage) LEFT JOIN docfleet.worker w"
+    " FROM generate_series(1, 7) AS s(stage) LEFT JOIN docfleet.worker w"
     "   ON w.stage = s.stage AND w.seen > now() - interval '10 seconds'"
     " GROUP BY s.stage ORDER BY s.stage";
 
@@ -43,6 +43,9 @@ void check_workers(struct doctor *d)
     }
     for (int i = 0; i < PQntuples(res); i++) {
         int64_t n = db_i64(res, i, 1);
+        if (db_i64(res, i, 0) == STAGE_SCAN && n == 0 && *d->options.clamd == '\0') {
+            continue; /* nobody asked for it */
+        }
         workers += (long long)n;
         slots += (long long)db_i64(res, i, 2);
         if (n == 0) {
@@ -58,7 +61,7 @@ void check_workers(struct doctor *d)
 }
 
 static const char dispatcher_sql[] =
-    "SELECT s.stage FROM generate_series(1, 6) AS s(stage) WHERE NOT EXISTS"
+    "SELECT s.stage FROM generate_series(1, 7) AS s(stage) WHERE NOT EXISTS"
     " (SELECT 1 FROM docfleet.queue_state q WHERE q.stage = s.stage"
     "   AND q.updated_at > now() - interval '10 seconds') ORDER BY 1";
 

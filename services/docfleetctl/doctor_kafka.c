@@ -9,19 +9,26 @@
 
 #define LAG_MANY 10000
 
-const char *const doctor_topics[STAGE_MAX + 3] = {
-    "docfleet.text.v1",    "docfleet.ocr.v1",       "docfleet.ai.v1",
-    "docfleet.preview.v1", "docfleet.thumbnail.v1", "docfleet.clean.v1",
-    "docfleet.events.v1",  "docfleet.dlq.v1",       "docfleet.s3.v1",
-};
-#define TOPICS ARRAY_LEN(doctor_topics)
+static const char *const more[] = {"docfleet.events.v1", "docfleet.dlq.v1", "docfleet.s3.v1"};
+#define TOPICS (STAGE_MAX + ARRAY_LEN(more))
+
+/* Those of the stages in the order of their numbers, then the others. */
+static const char *topic(size_t i)
+{
+    return i < STAGE_MAX ? stage_topic((int)i + 1) : more[i - STAGE_MAX];
+}
 
 void check_kafka_reach(struct doctor *d)
 {
     struct err err = ERR_INIT;
     const char *brokers = d->ctl->service.core.kafka_brokers;
 
-    if (bus_describe(brokers, doctor_topics, TOPICS, d->topics, &d->brokers, &err) < 0) {
+    const char *names[TOPICS];
+
+    for (size_t i = 0; i < TOPICS; i++) {
+        names[i] = topic(i);
+    }
+    if (bus_describe(brokers, names, TOPICS, d->topics, &d->brokers, &err) < 0) {
         d->brokers = 0;
         found(d, FOUND_PROBLEM, NULL, "%s: %s", brokers, err.msg);
         return;
@@ -39,10 +46,10 @@ void check_kafka_topics(struct doctor *d)
     for (size_t i = 0; i < TOPICS; i++) {
         int wanted = i < STAGE_MAX && d->partitions > 0 ? d->partitions : 1;
         if (d->topics[i].partitions == 0) {
-            found(d, FOUND_PROBLEM, NULL, "there is no %s", doctor_topics[i]);
+            found(d, FOUND_PROBLEM, NULL, "there is no %s", topic(i));
             good = false;
         } else if (d->topics[i].partitions < wanted) {
-            found(d, FOUND_WARNING, NULL, "%s has %d partitions of %d", doctor_topics[i],
+            found(d, FOUND_WARNING, NULL, "%s has %d partitions of %d", topic(i),
                   d->topics[i].partitions, wanted);
             good = false;
         }
@@ -66,14 +73,13 @@ void check_kafka_replicas(struct doctor *d)
             continue;
         }
         if (t->leaderless > 0) {
-            found(d, FOUND_PROBLEM, NULL, "%s: %d partitions have no leader", doctor_topics[i],
+            found(d, FOUND_PROBLEM, NULL, "%s: %d partitions have no leader", topic(i),
                   t->leaderless);
         } else if (t->behind > 0) {
-            found(d, FOUND_WARNING, NULL, "%s: %d partitions lack a replica", doctor_topics[i],
-                  t->behind);
+            found(d, FOUND_WARNING, NULL, "%s: %d partitions lack a replica", topic(i), t->behind);
         } else if (d->brokers >= 3 && (t->replicas < 3 || t->min_isr < 2)) {
-            found(d, FOUND_WARNING, NULL, "%s has %d replicas and min.insync.replicas %d",
-                  doctor_topics[i], t->replicas, t->min_isr);
+            found(d, FOUND_WARNING, NULL, "%s has %d replicas and min.insync.replicas %d", topic(i),
+                  t->replicas, t->min_isr);
         } else {
             continue;
         }
@@ -94,7 +100,7 @@ void check_kafka_timestamps(struct doctor *d)
     for (size_t i = 0; i < STAGE_MAX + 2; i++) { /* the store's own topic is not ours */
         const struct bus_topic_info *t = &d->topics[i];
         if (t->partitions > 0 && strcmp(t->timestamp_type, "LogAppendTime") != 0) {
-            found(d, FOUND_WARNING, NULL, "%s has message.timestamp.type=%s", doctor_topics[i],
+            found(d, FOUND_WARNING, NULL, "%s has message.timestamp.type=%s", topic(i),
                   t->timestamp_type);
             good = false;
         }
@@ -122,8 +128,8 @@ void check_kafka_groups(struct doctor *d)
         if (partitions == 0) {
             continue;
         }
-        if (bus_group(d->ctl->service.core.kafka_brokers, group, doctor_topics[s - 1], partitions,
-                      &info, &err) < 0) {
+        if (bus_group(d->ctl->service.core.kafka_brokers, group, stage_topic(s), partitions, &info,
+                      &err) < 0) {
             found(d, FOUND_WARNING, NULL, "%s: %s", group, err.msg);
             good = false;
             continue;

@@ -91,9 +91,9 @@ static int run_program(const char *path, struct buf *out)
 
 void check_programs(struct doctor *d)
 {
-    static const char *const names[] = {"ingest-gateway",   "dispatcher",   "text-extractor",
-                                        "ocr-fallback",     "ai-extractor", "preview-worker",
-                                        "thumbnail-worker", "cleaner",      "importer"};
+    static const char *const names[] = {
+        "ingest-gateway", "dispatcher",       "text-extractor", "ocr-fallback", "ai-extractor",
+        "preview-worker", "thumbnail-worker", "cleaner",        "importer",     "scan-worker"};
     char self[4096], path[4200];
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     int n = 0, wrong = 0;

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -156,7 +157,8 @@ class Models(BaseHTTPRequestHandler):
 
 
 def test_providers(doctor, moto):
-    assert states(doctor("providers")) == {"ai skipped", "textract skipped", "oidc skipped"}
+    assert states(doctor("providers")) == {"ai skipped", "textract skipped", "oidc skipped",
+                                           "clamd skipped"}
     server = ThreadingHTTPServer(("127.0.0.1", 0), Models)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     ai = {"AI_BACKEND": "openai", "AI_URL": f"http://127.0.0.1:{server.server_port}/v1",
@@ -164,6 +166,14 @@ def test_providers(doctor, moto):
     assert "ai ok" in states(doctor("providers", **ai))
     assert "refuses the key" in problem(doctor("providers", **{**ai, "AI_KEY": "no"}), "ai")
     assert "large-2" in problem(doctor("providers", **{**ai, "AI_MODEL": "large-2"}), "ai", "warning")
+    with socket.create_server(("127.0.0.1", 0)) as scanner:
+        def pong():
+            with scanner.accept()[0] as peer:
+                peer.sendall(b"PONG\0" if peer.recv(16) == b"zPING\0" else b"?")
+        threading.Thread(target=pong, daemon=True).start()
+        clamd = f"127.0.0.1:{scanner.getsockname()[1]}"
+        assert "clamd ok" in states(doctor("providers", CLAMD=clamd))
+    assert clamd in problem(doctor("providers", CLAMD=clamd), "clamd")
     issuer = f"http://127.0.0.1:{server.server_port}"
     assert "oidc ok" in states(doctor("providers", OIDC_ISSUER=issuer))
     assert "calls itself" in problem(doctor("providers", OIDC_ISSUER=issuer + "/"), "oidc")
