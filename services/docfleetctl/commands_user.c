@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands of users, and those that need nobody. A new command is a row here, a function in
- * ctl.h, and the line of the README that `docfleetctl help --markdown` prints.
+ * The commands of users, and those that need nobody. A new command is a row here, a line in
+ * commands.h, and the line of the README that `docfleetctl help --markdown` prints.
  */
 #include "services/docfleetctl/ctl.h"
 

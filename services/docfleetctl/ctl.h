@@ -9,6 +9,7 @@
 #pragma once
 
 #include "libcommon/service.h"
+#include "services/docfleetctl/commands.h"
 
 #include <jansson.h>
 
@@ -150,77 +151,17 @@ typedef int (*profile_fn)(void *ctx, const char *name, const char *value, struct
 int profile_parse(char *text, const char *profile, profile_fn fn, void *ctx, bool *ret_found,
                   struct err *err) WARN_UNUSED;
 
-/* Commands --------------------------------------------------------------------------------------*/
+/* Commands: commands.h is their list
+ * -------------------------------------------------------------*/
 
-/* On their own. */
-int ctl_completion_command(struct ctl *ctl, struct err *err);
-int ctl_manual_command(struct ctl *ctl, struct err *err);
-int ctl_help_command(struct ctl *ctl, struct err *err);
-int ctl_receipt_check(struct ctl *ctl, struct err *err);
+#define CTL_DECLARE(name) int name(struct ctl *ctl, struct err *err);
+CTL_COMMANDS(CTL_DECLARE)
+CTL_DECLARE(ctl_completion_command)
+CTL_DECLARE(ctl_manual_command)
+CTL_DECLARE(ctl_help_command)
 
-/* Operators, straight to the servers. */
-int ctl_migrate(struct ctl *ctl, struct err *err);
-int ctl_bucket_create(struct ctl *ctl, struct err *err);
-int ctl_backup(struct ctl *ctl, struct err *err);
-int ctl_restore(struct ctl *ctl, struct err *err);
-int ctl_verify(struct ctl *ctl, struct err *err);
-int ctl_user_create(struct ctl *ctl, struct err *err);
-int ctl_user_password(struct ctl *ctl, struct err *err);
-int ctl_user_role(struct ctl *ctl, struct err *err);
-int ctl_user_disable(struct ctl *ctl, struct err *err);
-int ctl_user_enable(struct ctl *ctl, struct err *err);
-int ctl_user_link(struct ctl *ctl, struct err *err);
-int ctl_user_unlink(struct ctl *ctl, struct err *err);
-int ctl_key_create(struct ctl *ctl, struct err *err);
-int ctl_key_list(struct ctl *ctl, struct err *err);
-int ctl_key_revoke(struct ctl *ctl, struct err *err);
-int ctl_audit_verify(struct ctl *ctl, struct err *err);
-int ctl_audit_prune(struct ctl *ctl, struct err *err);
-int ctl_ledger(struct ctl *ctl, struct err *err);
-int ctl_doctor(struct ctl *ctl, struct err *err);
-/* Connects ctl->service.db, for the commands above. */
+/* Connects ctl->service.db, for those that go straight to the servers. */
 int ctl_open_db(struct ctl *ctl, struct err *err) WARN_UNUSED;
 /* A row of the audit log in the caller's transaction; takes detail, which may be NULL. */
 int ctl_audit(struct db_conn *conn, const char *action, const char *target, json_t *detail,
               struct err *err) WARN_UNUSED;
-
-/* Users, over the API. */
-int ctl_dataset_create(struct ctl *ctl, struct err *err);
-int ctl_dataset_list(struct ctl *ctl, struct err *err);
-int ctl_upload(struct ctl *ctl, struct err *err);
-int ctl_status(struct ctl *ctl, struct err *err);
-int ctl_record(struct ctl *ctl, struct err *err);
-int ctl_text(struct ctl *ctl, struct err *err);
-int ctl_batch_cancel(struct ctl *ctl, struct err *err);
-int ctl_batch_retry(struct ctl *ctl, struct err *err);
-int ctl_receipt(struct ctl *ctl, struct err *err);
-int ctl_export_records(struct ctl *ctl, struct err *err);
-int ctl_export_files(struct ctl *ctl, struct err *err);
-int ctl_download(struct ctl *ctl, struct err *err);
-int ctl_retry(struct ctl *ctl, struct err *err);
-int ctl_whoami(struct ctl *ctl, struct err *err);
-int ctl_keys_list(struct ctl *ctl, struct err *err);
-int ctl_keys_create(struct ctl *ctl, struct err *err);
-int ctl_keys_revoke(struct ctl *ctl, struct err *err);
-int ctl_canary(struct ctl *ctl, struct err *err);
-
-/* Operators, over the API. */
-int ctl_stages_list(struct ctl *ctl, struct err *err);
-int ctl_stages_pause(struct ctl *ctl, struct err *err);
-int ctl_stages_resume(struct ctl *ctl, struct err *err);
-int ctl_audit_list(struct ctl *ctl, struct err *err);
-int ctl_users_list(struct ctl *ctl, struct err *err);
-int ctl_users_create(struct ctl *ctl, struct err *err);
-int ctl_users_weight(struct ctl *ctl, struct err *err);
-int ctl_import_create(struct ctl *ctl, struct err *err);
-int ctl_import_list(struct ctl *ctl, struct err *err);
-int ctl_import_run(struct ctl *ctl, struct err *err);
-int ctl_import_runs(struct ctl *ctl, struct err *err);
-int ctl_import_rollback(struct ctl *ctl, struct err *err);
-int ctl_import_pause(struct ctl *ctl, struct err *err);
-int ctl_import_resume(struct ctl *ctl, struct err *err);
-int ctl_dead_list(struct ctl *ctl, struct err *err);
-int ctl_dead_groups(struct ctl *ctl, struct err *err);
-int ctl_dead_show(struct ctl *ctl, struct err *err);
-int ctl_dead_replay(struct ctl *ctl, struct err *err);
-int ctl_dead_discard(struct ctl *ctl, struct err *err);
