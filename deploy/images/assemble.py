@@ -213,6 +213,10 @@ def assemble(name, image, root):
     check_links(root, [f"{HOME}/bin/{p}" for p in programs],
                 {merged(os.path.realpath(p)) for p in [*needed, *modules, *kept]})
     drop_dead_links(root)
+    for package in packages:  # some say it by a link to another package's folder
+        terms = f"/usr/share/doc/{package}/copyright"
+        if not os.path.exists(root + terms):
+            put(os.path.realpath(terms), root + terms)
     cache_fonts(root)
     return packages
 

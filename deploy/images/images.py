@@ -139,9 +139,8 @@ def version():
         return re.search(r'define DOCFLEET_VERSION "(.+?)"', f.read())[1]
 
 
-def stamp():
+def stamp(paths=(*BUILD_INPUTS, *IMAGE_INPUTS, "deploy/local/packages.txt")):
     """(revision, seconds) of the last commit that touched what images are made from."""
-    paths = [*BUILD_INPUTS, *IMAGE_INPUTS, "deploy/local/packages.txt"]
     told = out("git", "log", "-1", "--format=%H %ct", "--", *paths).split()
     revision, seconds = told if told else ("unknown", "0")
     changed = out("git", "status", "--porcelain", "--", *paths)
@@ -225,6 +224,7 @@ def build_stage(again=""):
     tag = f"{PREFIX}build:{key(image_id(tag_toolchain), tracked(BUILD_INPUTS))}{again}"
     if again or not exists(tag):
         how = ["--no-cache"] if again else ["--layers"]
+        how += ["--build-arg", f"COMMIT={stamp(BUILD_INPUTS)[0][:12]}"]  # what docfleet_build_info says
         bud("build" + again, *site(), *how, "--build-arg", f"BASE={tag_base}", "--build-arg",
             f"TOOLCHAIN={tag_toolchain}", "-t", tag, "-f", "deploy/images/build.Containerfile")
     return tag
@@ -372,6 +372,8 @@ def sizes_text(images, told):
     for name, s in told["sizes"].items():
         parts = ", ".join(f"{p} {mb}" for p, mb in s["parts"])
         rows.append(f"| `docfleet-{name}` | {s['megabytes']} | {s['limit']} | {s['packages']} | {parts} |")
+    if "twice" not in told:
+        return "\n".join(rows) + f"\n\nMeasured {told['date']} at {told['commit']}.\n"
     same = "the same id both times: " + ", ".join(f"{n} `{i[:12]}`" for n, i in told["twice"].items()) \
         if told["same"] else "**not the same id**"
     return "\n".join(rows) + f"\n\nMeasured {told['date']} at {told['commit']}. Compiled and built " \
