@@ -139,7 +139,7 @@ static int check_row(struct walk *walk, const PGresult *res, int i, struct err *
             return broken(err, chain, "was changed, or one before it");
         }
     }
-    if (chain == walk->tip_at) {
+    if (walk->tip_hash && chain == walk->tip_at) {
         if (strcmp(walk->tip_hash, stored) != 0) {
             return broken(err, chain, "is not the one that was noted");
         }

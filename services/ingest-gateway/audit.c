@@ -4,6 +4,7 @@
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/sql.h"
 
 #include <stdio.h>

@@ -18,5 +18,3 @@ void audit_request(struct gateway *gw, struct request *req, unsigned status);
 void audit_detail(struct request *req, const char *name, json_t *value);
 /* Names what was acted on, instead of the path's first parameter. */
 void audit_target(struct request *req, const char *target);
-
-int audit_list(struct request *req, struct reply *reply, struct err *err);

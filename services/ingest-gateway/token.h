@@ -32,7 +32,7 @@ struct token_policy {
 
 /* The header's alg and kid ("" when absent), if the algorithm is allowed. ERR_PERMANENT
  * "bad_token" says what is wrong, for logs and not for answers. */
-int token_header(const char *token, const char *algorithms, char ret_alg[8], char ret_kid[128],
+int token_header(const char *token, const char *allowed, char ret_alg[8], char ret_kid[128],
                  struct err *err) WARN_UNUSED;
 /* Checks signature and claims against a key set (JSON text); *ret_claims is the caller's.
  * ERR_PERMANENT "bad_token"; "unknown_key" when the set has no key of that id. */
