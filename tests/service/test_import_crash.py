@@ -8,9 +8,10 @@ from lib import importing, invariants, rig
 from lib.importing import Source
 from lib.rig import wait_until
 
-POINTS = ("import.after_list_page", "import.before_fetching", "import.before_put",
-          "import.before_commit", "import.after_commit", "import.before_publish",
-          "import.after_publish")
+USUAL = ("import.before_put", "import.after_commit", "import.before_publish")
+POINTS = (*USUAL, *(pytest.param(p, marks=pytest.mark.full) for p in (
+    "import.after_list_page", "import.before_fetching", "import.before_commit",
+    "import.after_publish")))
 
 
 @pytest.fixture(scope="module")
