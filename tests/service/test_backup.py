@@ -69,7 +69,7 @@ def test_a_restore_loses_nothing(servers, pair, activate, tmp_path):
     # Some work is out when the backup is made.
     old.stop("ai#1")
     live = [f["id"] for f in alice.upload(dataset, {f"live{i}.txt": b"l" for i in range(5)})["files"]]
-    wait_until(lambda: old.one("SELECT count(*) FROM task WHERE stage = 3 AND state = 1") == 5, 30)
+    wait_until(lambda: old.one("SELECT count(*) FROM task WHERE stage = 3 AND state = 1") == 5, 120)
     old.stop("dispatcher", "text#1", "preview#1", "cleaner")
     folder = old.ctl("backup", str(tmp_path), "--objects").strip()
     manifest = json.load(open(f"{folder}/manifest.json", encoding="utf-8"))
