@@ -56,4 +56,4 @@ const char *scope_name(unsigned scope);
  * includes read and write; keys of operators from before `operate` existed say admin. */
 unsigned scopes_of(const char *list, enum role role);
 /* "read,write" into out. */
-void scopes_text(unsigned scopes, char *out, size_t size);
+void scopes_text(unsigned all, char *out, size_t size);
