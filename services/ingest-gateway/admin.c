@@ -68,7 +68,7 @@ static const char stages_sql[] =
                         "   coalesce(c.paused AND q.paused, false) AND NOT EXISTS (SELECT 1 FROM"
                         "     stage_shard x WHERE x.stage = s.stage AND NOT x.paused"
                         "     AND x.updated_at > now() - interval '10 seconds')"
-                        " FROM generate_series(1, 6) AS s(stage)"
+                        " FROM generate_series(1, 7) AS s(stage)"
                         " LEFT JOIN backlog b ON b.stage = s.stage"
                         " LEFT JOIN stage_control c ON c.stage = s.stage"
                         " LEFT JOIN queue_state q ON q.stage = s.stage AND q.updated_at > now() - "
