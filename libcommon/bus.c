@@ -13,6 +13,7 @@
 #include "libcommon/bus_intern.h"
 
 #define DESTROY_MS 5000U
+#define TROUBLE_MS 30000U /* a reason is worth telling for so long */
 
 struct bus_producer {
     rd_kafka_t *rk;
@@ -45,9 +46,69 @@ int bus_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value, str
     return 0;
 }
 
+/* Why a connection could not be made is told to a callback alone; the calls only say that it was
+ * not. The last such reason of the process is kept for those who look for it. */
+static struct {
+    pthread_mutex_t lock;
+    char text[160];
+    uint64_t at_ms;
+} trouble = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    (void)rk;
+    (void)opaque;
+    if (code == RD_KAFKA_RESP_ERR__SSL || code == RD_KAFKA_RESP_ERR__AUTHENTICATION ||
+        code == RD_KAFKA_RESP_ERR__RESOLVE) {
+        pthread_mutex_lock(&trouble.lock);
+        snprintf(trouble.text, sizeof(trouble.text), "%s", reason);
+        trouble.at_ms = clock_mono_ms();
+        pthread_mutex_unlock(&trouble.lock);
+    }
+}
+
+static int set_if(rd_kafka_conf_t *conf, const char *name, const char *value, struct err *err)
+{
+    return value && *value ? bus_conf_set(conf, name, value, err) : 0;
+}
+
+int bus_conf_access(rd_kafka_conf_t *conf, const struct bus_access *access, struct err *err)
+{
+    const char *protocol = access->protocol && *access->protocol ? access->protocol : "PLAINTEXT";
+    bool sasl = strncmp(protocol, "SASL_", 5) == 0;
+    bool ssl = strcmp(protocol, "SSL") == 0 || strcmp(protocol, "SASL_SSL") == 0;
+
+    rd_kafka_conf_set_error_cb(conf, on_error);
+    if (bus_conf_set(conf, "bootstrap.servers", access->brokers, err) < 0 ||
+        bus_conf_set(conf, "security.protocol", protocol, err) < 0) {
+        return -1;
+    }
+    if (sasl && (set_if(conf, "sasl.mechanism", access->mechanism, err) < 0 ||
+                 set_if(conf, "sasl.username", access->username, err) < 0 ||
+                 set_if(conf, "sasl.password", access->password, err) < 0)) {
+        return -1;
+    }
+    /* The broker's name is checked against its certificate; before 2.0 that was no default. */
+    if (ssl && (bus_conf_set(conf, "ssl.endpoint.identification.algorithm", "https", err) < 0 ||
+                set_if(conf, "ssl.ca.location", access->ca_file, err) < 0 ||
+                set_if(conf, "ssl.certificate.location", access->cert_file, err) < 0 ||
+                set_if(conf, "ssl.key.location", access->key_file, err) < 0)) {
+        return -1;
+    }
+    return 0;
+}
+
 int err_from_kafka(struct err *err, rd_kafka_resp_err_t code, const char *what)
 {
-    return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "%s: %s", what, rd_kafka_err2str(code));
+    char why[sizeof(trouble.text)] = "";
+
+    pthread_mutex_lock(&trouble.lock);
+    if (trouble.at_ms != 0 && clock_mono_ms() - trouble.at_ms < TROUBLE_MS) {
+        snprintf(why, sizeof(why), "%s", trouble.text);
+    }
+    pthread_mutex_unlock(&trouble.lock);
+    return err_set(err, ERR_TRANSIENT, "kafka_unavailable", "%s: %s%s%s", what,
+                   rd_kafka_err2str(code), *why ? ": " : "", why);
 }
 
 bool bus_within(unsigned timeout_ms, void *(*fn)(void *arg), void *arg)
@@ -135,12 +196,13 @@ static void *poll_loop(void *arg)
     return NULL;
 }
 
-static rd_kafka_conf_t *producer_conf(const char *brokers, const char *client_id, struct err *err)
+static rd_kafka_conf_t *producer_conf(const struct bus_access *access, const char *client_id,
+                                      struct err *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     rd_kafka_conf_set_log_cb(conf, bus_quiet);
-    if (bus_conf_set(conf, "bootstrap.servers", brokers, err) < 0 ||
+    if (bus_conf_access(conf, access, err) < 0 ||
         bus_conf_set(conf, "client.id", client_id, err) < 0 ||
         bus_conf_set(conf, "enable.idempotence", "true", err) < 0 ||
         bus_conf_set(conf, "acks", "all", err) < 0 ||
@@ -155,12 +217,12 @@ static rd_kafka_conf_t *producer_conf(const char *brokers, const char *client_id
     return conf;
 }
 
-int bus_producer_open(const char *brokers, const char *client_id, struct bus_producer **ret,
-                      struct err *err)
+int bus_producer_open(const struct bus_access *access, const char *client_id,
+                      struct bus_producer **ret, struct err *err)
 {
     char why[160];
     struct bus_producer *producer = calloc(1, sizeof(*producer));
-    rd_kafka_conf_t *conf = producer_conf(brokers, client_id, err);
+    rd_kafka_conf_t *conf = producer_conf(access, client_id, err);
 
     if (!producer || !conf) {
         free(producer);

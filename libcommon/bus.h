@@ -9,6 +9,19 @@
 
 #include "libcommon/err.h"
 
+/* How the brokers are reached. All borrowed; they live as long as the process. Only brokers must be
+ * set; NULL and "" are the same. */
+struct bus_access {
+    const struct bus_access *access;   /* host:port, comma separated */
+    const char *protocol;  /* PLAINTEXT (default), SSL, SASL_PLAINTEXT, SASL_SSL */
+    const char *mechanism; /* of SASL_*: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 */
+    const char *username;
+    const char *password;
+    const char *ca_file;   /* of *SSL: PEM; none: the system's */
+    const char *cert_file; /* client certificate, PEM; may be none */
+    const char *key_file;
+};
+
 /* Producer --------------------------------------------------------------------------------------*/
 
 struct bus_producer; /* opaque, thread-safe */
@@ -22,8 +35,8 @@ struct bus_message {
     const char *traceparent; /* header; may be NULL */
 };
 
-int bus_producer_open(const char *brokers, const char *client_id, struct bus_producer **ret,
-                      struct err *err) WARN_UNUSED;
+int bus_producer_open(const struct bus_access *access, const char *client_id,
+                      struct bus_producer **ret, struct err *err) WARN_UNUSED;
 /* Waits up to timeout_ms for what is still out. Takes NULL. */
 void bus_producer_free(struct bus_producer *producer);
 /* Sends n messages and waits until each is acknowledged or failed, at most timeout_ms.
@@ -55,7 +68,7 @@ struct bus_record {
 typedef void (*bus_rebalance_fn)(void *arg, bool assigned, const int32_t *partitions, size_t n);
 
 /* session_ms: silence after which the broker gives the partitions of a dead member away. */
-int bus_consumer_open(const char *brokers, const char *group, const char *topic,
+int bus_consumer_open(const struct bus_access *access, const char *group, const char *topic,
                       const char *client_id, int64_t session_ms, bus_rebalance_fn on_rebalance,
                       void *arg, struct bus_consumer **ret, struct err *err) WARN_UNUSED;
 /* Leaves the group after committing what was stored; nothing is polled any more, all else still
@@ -87,7 +100,7 @@ int bus_consumer_ping(struct bus_consumer *consumer, struct err *err) WARN_UNUSE
 
 /* Same record and poll functions. err ERR_TRANSIENT from bus_poll means that records may have been
  * missed: the caller reads the truth again. */
-int bus_tail_open(const char *brokers, const char *topic, const char *client_id,
+int bus_tail_open(const struct bus_access *access, const char *topic, const char *client_id,
                   struct bus_consumer **ret, struct err *err) WARN_UNUSED;
 
 /* Topics ----------------------------------------------------------------------------------------*/
@@ -99,10 +112,10 @@ struct bus_topic {
 };
 /* Creates what is missing; replicas and min.insync.replicas follow the number of brokers (3 or
  * more: 3 and 2; else 1 and 1). Existing topics are left alone. */
-int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_t n,
+int bus_create_topics(const struct bus_access *access, const struct bus_topic *topics, size_t n,
                       struct err *err) WARN_UNUSED;
 /* Commits offset 0 for every partition of the topic that has no committed offset in the group. */
-int bus_seed_offsets(const char *brokers, const char *group, const char *topic, int partitions,
+int bus_seed_offsets(const struct bus_access *access, const char *group, const char *topic, int partitions,
                      struct err *err) WARN_UNUSED;
 
 /* What an operator wants to know
@@ -116,12 +129,12 @@ struct bus_topic_info {
     char timestamp_type[24];
 };
 /* Asks for n topics; *ret_brokers is the number of brokers. */
-int bus_describe(const char *brokers, const char *const *names, size_t n,
+int bus_describe(const struct bus_access *access, const char *const *names, size_t n,
                  struct bus_topic_info *ret_infos, int *ret_brokers, struct err *err) WARN_UNUSED;
 struct bus_group_info {
     int members;
     int uncommitted; /* partitions without a committed offset */
     int64_t lag;     /* records behind the committed offsets, of all partitions */
 };
-int bus_group(const char *brokers, const char *group, const char *topic, int partitions,
+int bus_group(const struct bus_access *access, const char *group, const char *topic, int partitions,
               struct bus_group_info *ret_info, struct err *err) WARN_UNUSED;

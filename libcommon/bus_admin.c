@@ -10,13 +10,13 @@
 
 #define ADMIN_TIMEOUT_MS 15000
 
-rd_kafka_t *bus_admin_client(const char *brokers, const char *group, struct err *err)
+rd_kafka_t *bus_admin_client(const struct bus_access *access, const char *group, struct err *err)
 {
     char why[160];
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
     rd_kafka_conf_set_log_cb(conf, bus_quiet);
-    if (bus_conf_set(conf, "bootstrap.servers", brokers, err) < 0 ||
+    if (bus_conf_access(conf, access, err) < 0 ||
         (group && (bus_conf_set(conf, "group.id", group, err) < 0 ||
                    bus_conf_set(conf, "enable.auto.commit", "false", err) < 0))) {
         rd_kafka_conf_destroy(conf);
@@ -69,7 +69,7 @@ static int check_created(rd_kafka_event_t *event, struct err *err)
     return 0;
 }
 
-int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_t n,
+int bus_create_topics(const struct bus_access *access, const struct bus_topic *topics, size_t n,
                       struct err *err)
 {
     rd_kafka_NewTopic_t *list[32];
@@ -80,12 +80,13 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
     if (n > ARRAY_LEN(list)) {
         return err_set(err, ERR_FATAL, "internal", "too many topics");
     }
-    rd_kafka_t *rk = bus_admin_client(brokers, NULL, err);
+    rd_kafka_t *rk = bus_admin_client(access, NULL, err);
     if (!rk) {
         return -1;
     }
     rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 0, NULL, &md, ADMIN_TIMEOUT_MS);
     if (code) {
+        rd_kafka_poll(rk, 0); /* why: err_from_kafka knows it then */
         bus_destroy(rk);
         return err_from_kafka(err, code, "kafka metadata");
     }
@@ -116,10 +117,10 @@ int bus_create_topics(const char *brokers, const struct bus_topic *topics, size_
     return r;
 }
 
-int bus_seed_offsets(const char *brokers, const char *group, const char *topic, int partitions,
-                     struct err *err)
+int bus_seed_offsets(const struct bus_access *access, const char *group, const char *topic,
+                     int partitions, struct err *err)
 {
-    rd_kafka_t *rk = bus_admin_client(brokers, group, err);
+    rd_kafka_t *rk = bus_admin_client(access, group, err);
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(partitions);
     rd_kafka_topic_partition_list_t *seed = rd_kafka_topic_partition_list_new(partitions);
     rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR__FAIL;

@@ -66,7 +66,7 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     }
 }
 
-static int base_conf(rd_kafka_conf_t *conf, const char *brokers, const char *group,
+static int base_conf(rd_kafka_conf_t *conf, const struct bus_access *access, const char *group,
                      const char *client_id, int64_t session_ms, struct err *err)
 {
     char session[24], beat[24];
@@ -74,7 +74,7 @@ static int base_conf(rd_kafka_conf_t *conf, const char *brokers, const char *gro
     snprintf(session, sizeof(session), "%lld", (long long)session_ms);
     snprintf(beat, sizeof(beat), "%lld", (long long)session_ms / 4);
     rd_kafka_conf_set_log_cb(conf, bus_quiet);
-    return bus_conf_set(conf, "bootstrap.servers", brokers, err) < 0 ||
+    return bus_conf_access(conf, access, err) < 0 ||
                    bus_conf_set(conf, "client.id", client_id, err) < 0 ||
                    bus_conf_set(conf, "group.id", group, err) < 0 ||
                    bus_conf_set(conf, "enable.auto.commit", "false", err) < 0 ||
@@ -123,14 +123,14 @@ static int consumer_start(struct bus_consumer *consumer, rd_kafka_conf_t *conf, 
     return 0;
 }
 
-int bus_consumer_open(const char *brokers, const char *group, const char *topic,
+int bus_consumer_open(const struct bus_access *access, const char *group, const char *topic,
                       const char *client_id, int64_t session_ms, bus_rebalance_fn rebalance,
                       void *arg, struct bus_consumer **ret, struct err *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct bus_consumer *consumer = consumer_alloc(topic);
 
-    if (!consumer || base_conf(conf, brokers, group, client_id, session_ms, err) < 0) {
+    if (!consumer || base_conf(conf, access, group, client_id, session_ms, err) < 0) {
         rd_kafka_conf_destroy(conf);
         bus_consumer_free(consumer);
         return consumer ? -1 : err_nomem(err);
@@ -181,14 +181,14 @@ static int tail_assign(struct bus_consumer *consumer, struct err *err)
     return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : err_from_kafka(err, code, "assign");
 }
 
-int bus_tail_open(const char *brokers, const char *topic, const char *client_id,
+int bus_tail_open(const struct bus_access *access, const char *topic, const char *client_id,
                   struct bus_consumer **ret, struct err *err)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     struct bus_consumer *consumer = consumer_alloc(topic);
 
     /* The library wants a group name even where no group is joined. */
-    if (!consumer || base_conf(conf, brokers, "docfleet.tail", client_id, 45000, err) < 0 ||
+    if (!consumer || base_conf(conf, access, "docfleet.tail", client_id, 45000, err) < 0 ||
         bus_conf_set(conf, "fetch.wait.max.ms", "100", err) < 0) {
         rd_kafka_conf_destroy(conf);
         bus_consumer_free(consumer);

@@ -4,12 +4,15 @@
  */
 #pragma once
 
-#include "libcommon/err.h"
+#include "libcommon/bus.h"
 
 #include <librdkafka/rdkafka.h>
 
 int bus_conf_set(rd_kafka_conf_t *conf, const char *name, const char *value,
                  struct err *err) WARN_UNUSED;
+/* Brokers, protocol, credentials and certificates: the first settings of every client. */
+int bus_conf_access(rd_kafka_conf_t *conf, const struct bus_access *access,
+                    struct err *err) WARN_UNUSED;
 int err_from_kafka(struct err *err, rd_kafka_resp_err_t code, const char *what);
 void bus_quiet(const rd_kafka_t *rk, int level, const char *facility, const char *text);
 int bus_ping(rd_kafka_t *rk, struct err *err) WARN_UNUSED;
@@ -20,4 +23,4 @@ bool bus_within(unsigned timeout_ms, void *(*fn)(void *arg), void *arg);
  * partitions) the client is left behind after some seconds: its process is ending anyway. */
 void bus_destroy(rd_kafka_t *rk);
 /* A client that only asks: of a group, or without one (NULL). NULL on an error. */
-rd_kafka_t *bus_admin_client(const char *brokers, const char *group, struct err *err);
+rd_kafka_t *bus_admin_client(const struct bus_access *access, const char *group, struct err *err);

@@ -89,7 +89,7 @@ static int ask_configs(rd_kafka_t *rk, const char *const *names, size_t n,
     return rc;
 }
 
-int bus_describe(const char *brokers, const char *const *names, size_t n,
+int bus_describe(const struct bus_access *access, const char *const *names, size_t n,
                  struct bus_topic_info *ret_infos, int *ret_brokers, struct err *err)
 {
     const struct rd_kafka_metadata *md = NULL;
@@ -97,7 +97,7 @@ int bus_describe(const char *brokers, const char *const *names, size_t n,
     if (n > TOPICS_MAX) {
         return err_set(err, ERR_FATAL, "internal", "too many topics");
     }
-    rd_kafka_t *rk = bus_admin_client(brokers, NULL, err);
+    rd_kafka_t *rk = bus_admin_client(access, NULL, err);
     if (!rk) {
         return -1;
     }
@@ -137,12 +137,12 @@ static int add_lag(rd_kafka_t *rk, const rd_kafka_topic_partition_t *part,
     return 0;
 }
 
-int bus_group(const char *brokers, const char *group, const char *topic, int partitions,
+int bus_group(const struct bus_access *access, const char *group, const char *topic, int partitions,
               struct bus_group_info *ret_info, struct err *err)
 {
     const struct rd_kafka_group_list *groups = NULL;
     struct bus_group_info info = {.members = 0};
-    rd_kafka_t *rk = bus_admin_client(brokers, group, err);
+    rd_kafka_t *rk = bus_admin_client(access, group, err);
     int rc = 0;
 
     if (!rk) {

@@ -128,6 +128,25 @@ static const char *const known_names[] = {
     "URL",
     "URL_CA_FILE",
     "ZYGOTE_DIR",
+    "CA_FILE",
+    "DATABASE_CA_FILE",
+    "S3_CA_FILE",
+    "AI_CA_FILE",
+    "TEXTRACT_CA_FILE",
+    "OTLP_CA_FILE",
+    "OTLP_ENDPOINT",
+    "OTLP_HEADERS",
+    "TRACE_SAMPLE",
+    "LOG_FORMAT",
+    "KAFKA_SECURITY_PROTOCOL",
+    "KAFKA_SASL_MECHANISM",
+    "KAFKA_USERNAME",
+    "KAFKA_PASSWORD",
+    "KAFKA_CA_FILE",
+    "KAFKA_CERT_FILE",
+    "KAFKA_KEY_FILE",
+    "TLS_CERT_FILE",
+    "TLS_KEY_FILE",
 };
 
 bool config_name_known(const char *name)
@@ -237,6 +256,19 @@ static void set_number(struct complaints *c, const struct option_def *def, void 
     }
 }
 
+static void set_ratio(struct complaints *c, const struct option_def *def, double *field,
+                      const char *text)
+{
+    char *end = NULL;
+    double value = strtod(text, &end);
+
+    if (end == text || *end || !(value >= 0 && value <= 1)) {
+        complain(c, def->name, "not a number from 0 to 1");
+    } else {
+        *field = value;
+    }
+}
+
 static void set_value(struct complaints *c, const struct option_table *table,
                       const struct option_def *def, const char *text)
 {
@@ -268,6 +300,9 @@ static void set_value(struct complaints *c, const struct option_table *table,
         } else {
             complain(c, def->name, "neither true nor false");
         }
+        break;
+    case OPTION_RATIO:
+        set_ratio(c, def, field, text);
         break;
     case OPTION_INT:
     case OPTION_DURATION:
@@ -472,6 +507,9 @@ static void print_config(const struct option_table *tables, size_t n)
                 break;
             case OPTION_BOOL:
                 printf("%s\n", *(const bool *)field ? "true" : "false");
+                break;
+            case OPTION_RATIO:
+                printf("%g\n", *(const double *)field);
                 break;
             case OPTION_DURATION:
                 printf("%" PRId64 "ms\n", *(const int64_t *)field);

@@ -17,6 +17,7 @@ enum option_type {
     OPTION_INT,      /* int64_t */
     OPTION_BOOL,     /* bool */
     OPTION_DURATION, /* int64_t milliseconds: 500ms, 15s, 2m, 1h, 7d */
+    OPTION_RATIO,    /* double, 0 to 1 */
     OPTION_SIZE,     /* int64_t bytes: 512MiB, 5GiB, 100kB, plain bytes */
     OPTION_ENUM,     /* char *, one of choices */
 };

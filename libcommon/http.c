@@ -53,6 +53,10 @@ int http_client_new(const struct http_client_config *config, struct http_client 
         return err_set(err, ERR_FATAL, "internal", "libcurl does not start: %s",
                        curl_easy_strerror(curl_init_rc));
     }
+    if (config->ca_file && access(config->ca_file, R_OK) < 0) {
+        return err_set(err, ERR_FATAL, "invalid_config", "the CA file %s cannot be read: %s",
+                       config->ca_file, strerrordesc_np(errno));
+    }
     CLEANUP(http_client_cleanup) struct http_client *client = calloc(1, sizeof(*client));
     if (!client) {
         return err_nomem(err);
@@ -442,7 +446,8 @@ int err_from_curl(struct err *err, int curl_code, const char *detail)
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM:
-        return err_set(err, ERR_PERMANENT, "http_tls", "%s", text);
+        /* The setup is at fault, not what was asked: it must not cost a file its life. */
+        return err_set(err, ERR_TRANSIENT, "http_tls", "%s", text);
     default:
         /* Sends, receives, TLS handshakes cut short, partial bodies, broken HTTP. */
         return err_set(err, ERR_TRANSIENT, "http_reset", "%s", text);

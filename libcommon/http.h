@@ -35,7 +35,8 @@ struct sockaddr;
 /* Is this IPv4 or IPv6 address out on the net? */
 bool http_address_public(const struct sockaddr *address);
 
-/* config may be NULL. Strings are copied. */
+/* config may be NULL. Strings are copied. ERR_FATAL "invalid_config": the CA file cannot be read;
+ * it is read again by each new connection. */
 int http_client_new(const struct http_client_config *config, struct http_client **ret_client,
                     struct err *err) WARN_UNUSED;
 /* No call may be running. Takes NULL. */
@@ -101,9 +102,9 @@ struct http_response {
 #define HTTP_RESPONSE_INIT ((struct http_response){.status = 0})
 
 /* Sends and waits. Returns 0 for an answer of any status; -1 only when there is none, by class and
- * code: ERR_TRANSIENT "http_timeout", "http_connect", "http_reset", "aborted"; ERR_PERMANENT
- * "http_url", "http_tls", "too_large"; or what source and sink set. On success the caller owns
- * *ret_response (http_response_done). */
+ * code: ERR_TRANSIENT "http_timeout", "http_connect", "http_reset", "http_tls" (a certificate that
+ * is not trusted), "aborted"; ERR_PERMANENT "http_url", "too_large"; or what source and sink set.
+ * On success the caller owns *ret_response (http_response_done). */
 int http_call(struct http_client *client, const struct http_request *request,
               struct http_response *ret_response, struct err *err) WARN_UNUSED;
 

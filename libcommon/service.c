@@ -33,10 +33,27 @@ const struct option_def core_option_defs[] = {
      "Postgres, as a libpq URI; may be a pooler"},
     {"DATABASE_DIRECT_URL", OPTION_SECRET, CORE(database_direct_url), "", 0, 0, NULL,
      "Postgres without a pooler, for LISTEN, locks and migrations; empty: DATABASE_URL"},
+    {"CA_FILE", OPTION_STRING, CORE(ca_file), "", 0, 0, NULL,
+     "CAs that servers' certificates are checked against, PEM; empty: the system's"},
+    {"DATABASE_CA_FILE", OPTION_STRING, CORE(database_ca_file), "", 0, 0, NULL,
+     "CAs of Postgres, PEM; sets sslmode=verify-full unless the URI has an sslmode; empty: CA_FILE,"
+     " with the sslmode of the URI"},
     {"KAFKA_BROKERS", OPTION_STRING, CORE(kafka_brokers), "127.0.0.1:19092", 0, 0, NULL,
      "bootstrap brokers, host:port, comma separated"},
     {"KAFKA_SESSION_TIMEOUT", OPTION_DURATION, CORE(kafka_session_ms), "10s", 6000, 300000, NULL,
      "silence after which Kafka gives the partitions of a lost worker to others"},
+    {"KAFKA_SECURITY_PROTOCOL", OPTION_ENUM, CORE(kafka_protocol), "PLAINTEXT", 0, 0,
+     "PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL", "how the brokers are spoken to"},
+    {"KAFKA_SASL_MECHANISM", OPTION_ENUM, CORE(kafka_mechanism), "SCRAM-SHA-512", 0, 0,
+     "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", "how the brokers are told who we are, with SASL_*"},
+    {"KAFKA_USERNAME", OPTION_STRING, CORE(kafka_username), "", 0, 0, NULL, "user, with SASL_*"},
+    {"KAFKA_PASSWORD", OPTION_SECRET, CORE(kafka_password), "", 0, 0, NULL,
+     "password, with SASL_*"},
+    {"KAFKA_CA_FILE", OPTION_STRING, CORE(kafka_ca_file), "", 0, 0, NULL,
+     "CAs of the brokers, PEM; empty: CA_FILE"},
+    {"KAFKA_CERT_FILE", OPTION_STRING, CORE(kafka_cert_file), "", 0, 0, NULL,
+     "our certificate for the brokers, PEM; empty: none"},
+    {"KAFKA_KEY_FILE", OPTION_STRING, CORE(kafka_key_file), "", 0, 0, NULL, "its key, PEM"},
     {"STORE_DRIVER", OPTION_ENUM, CORE(store_driver), "s3", 0, 0, "s3|libs3",
      "object store driver: own Signature V4, or libs3 (Signature V2)"},
     {"S3_ENDPOINT", OPTION_STRING, CORE(s3_endpoint), "http://127.0.0.1:17070", 0, 0, NULL,
@@ -47,12 +64,24 @@ const struct option_def core_option_defs[] = {
     {"S3_BUCKET", OPTION_STRING, CORE(s3_bucket), "docfleet", 0, 0, NULL, "bucket"},
     {"S3_ACCESS_KEY", OPTION_SECRET, CORE(s3_access_key), NULL, 0, 0, NULL, "access key"},
     {"S3_SECRET_KEY", OPTION_SECRET, CORE(s3_secret_key), NULL, 0, 0, NULL, "secret key"},
+    {"S3_CA_FILE", OPTION_STRING, CORE(s3_ca_file), "", 0, 0, NULL,
+     "CAs of the object store, PEM; empty: CA_FILE"},
     {"PROBE_ADDRESS", OPTION_STRING, CORE(probe_address), "127.0.0.1", 0, 0, NULL,
      "address of livez, readyz and metrics"},
     {"PROBE_PORT", OPTION_INT, CORE(probe_port), "9100", 0, 65535, NULL,
      "port of livez, readyz and metrics; 0 takes a free one"},
     {"LOG_LEVEL", OPTION_ENUM, CORE(log_level), "info", 0, 0, "debug|info|warn|error",
      "lowest level logged"},
+    {"LOG_FORMAT", OPTION_ENUM, CORE(log_format), "auto", 0, 0, "auto|json|text",
+     "form of a log line; auto: text on a terminal, else json"},
+    {"OTLP_ENDPOINT", OPTION_STRING, CORE(otlp_endpoint), "", 0, 0, NULL,
+     "base address of a collector that takes traces by OTLP over HTTP; empty: no traces"},
+    {"OTLP_HEADERS", OPTION_SECRET, CORE(otlp_headers), "", 0, 0, NULL,
+     "headers of each export, name=value, comma separated"},
+    {"OTLP_CA_FILE", OPTION_STRING, CORE(otlp_ca_file), "", 0, 0, NULL,
+     "CAs of the collector, PEM; empty: CA_FILE"},
+    {"TRACE_SAMPLE", OPTION_RATIO, CORE(trace_sample), "1", 0, 0, NULL,
+     "share of new traces that are recorded; a caller's traceparent decides for its own"},
     {"SLOTS", OPTION_INT, CORE(slots), "0", 0, 256, NULL, "units run at once; 0: as many as cores"},
     {"SCRATCH_DIR", OPTION_STRING, CORE(scratch_dir), "/tmp", 0, 0, NULL,
      "folder for unlinked temporary files"},
@@ -94,6 +123,52 @@ static void make_id(struct service *service)
              r & 0xffffffU);
 }
 
+const char *service_ca_file(const struct service *service, const char *own)
+{
+    const char *file = *own ? own : service->core.ca_file;
+
+    return *file ? file : NULL;
+}
+
+/* Checks what the tables cannot say, and tells the libraries what they read themselves. */
+static int apply_tls(struct service *service, struct err *err)
+{
+    const struct core_options *core = &service->core;
+    const char *pg = service_ca_file(service, core->database_ca_file);
+
+    service->bus = (struct bus_access){
+        .brokers = core->kafka_brokers,
+        .protocol = core->kafka_protocol,
+        .mechanism = core->kafka_mechanism,
+        .username = core->kafka_username,
+        .password = core->kafka_password,
+        .ca_file = service_ca_file(service, core->kafka_ca_file),
+        .cert_file = core->kafka_cert_file,
+        .key_file = core->kafka_key_file,
+    };
+    if (strncmp(core->kafka_protocol, "SASL_", 5) == 0 &&
+        (!*core->kafka_username || !*core->kafka_password)) {
+        return err_set(err, ERR_FATAL, "invalid_config",
+                       "DOCFLEET_KAFKA_SECURITY_PROTOCOL=%s needs KAFKA_USERNAME and"
+                       " KAFKA_PASSWORD",
+                       core->kafka_protocol);
+    }
+    if (!*core->kafka_cert_file != !*core->kafka_key_file) {
+        return err_set(err, ERR_FATAL, "invalid_config",
+                       "DOCFLEET_KAFKA_CERT_FILE and KAFKA_KEY_FILE go together");
+    }
+    if (pg && access(pg, R_OK) < 0) {
+        return err_from_errno(err, errno, "the CA file of Postgres, %s", pg);
+    }
+    /* libpq's own defaults: what the URI says wins. No thread exists yet. */
+    if ((pg && setenv("PGSSLROOTCERT", pg, 1) < 0) || /* NOLINT(concurrency-mt-unsafe) */
+        (*core->database_ca_file &&
+         setenv("PGSSLMODE", "verify-full", 1) < 0)) { /* NOLINT(concurrency-mt-unsafe) */
+        return err_nomem(err);
+    }
+    return 0;
+}
+
 int service_begin(struct service *service, const char *name, int argc, char **argv,
                   const struct option_table *own, enum config_action *ret_action, struct err *err)
 {
@@ -122,6 +197,9 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
         return health_ask(service->core.probe_address, (int)service->core.probe_port, err);
     }
     log_setup(name, (enum log_level)log_level_parse(service->core.log_level));
+    if (apply_tls(service, err) < 0) {
+        return -1;
+    }
     raise_descriptor_limit();
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&set);
@@ -171,6 +249,7 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
                                           .bucket = core->s3_bucket,
                                           .access_key = core->s3_access_key,
                                           .secret_key = core->s3_secret_key,
+                                          .ca_file = service_ca_file(service, core->s3_ca_file),
                                           .scratch_dir = core->scratch_dir,
                                           .abort = &service->store_abort},
                    &service->store, err) < 0) {

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "libcommon/bus.h"
 #include "libcommon/config.h"
 #include "libcommon/db.h"
 #include "libcommon/health.h"
@@ -17,8 +18,17 @@
 struct core_options {
     char *database_url;
     char *database_direct_url; /* "" : the same */
+    char *ca_file;             /* CAs of every outgoing connection; "": the system's */
+    char *database_ca_file;    /* this and the others: "": ca_file */
     char *kafka_brokers;
     int64_t kafka_session_ms;
+    char *kafka_protocol;
+    char *kafka_mechanism;
+    char *kafka_username;
+    char *kafka_password;
+    char *kafka_ca_file;
+    char *kafka_cert_file;
+    char *kafka_key_file;
     char *store_driver;
     char *s3_endpoint;
     char *s3_public_endpoint; /* "" : the same */
@@ -26,9 +36,15 @@ struct core_options {
     char *s3_bucket;
     char *s3_access_key;
     char *s3_secret_key;
+    char *s3_ca_file;
     char *probe_address;
     int64_t probe_port;
     char *log_level;
+    char *log_format;
+    char *otlp_endpoint; /* "" : no traces */
+    char *otlp_headers;
+    char *otlp_ca_file;
+    double trace_sample;
     int64_t slots; /* 0: as many as cores */
     char *scratch_dir;
     char *zygote_dir; /* "" : beside the program */
@@ -42,6 +58,7 @@ extern const size_t core_option_count;
 struct service {
     const char *name;
     struct core_options core;
+    struct bus_access bus; /* from core */
     struct db *db;
     struct store *store;
     struct notifier *notifier;
@@ -74,6 +91,8 @@ bool service_wait(struct service *service, int timeout_ms);
 void service_end(struct service *service);
 /* The direct DSN: for LISTEN, locks and migrations. */
 const char *service_direct_url(const struct service *service);
+/* The CA file of one kind of connection: its own, else the one of all, else NULL (the system's). */
+const char *service_ca_file(const struct service *service, const char *own);
 /* Slots to run at once. */
 int service_slots(const struct service *service);
 

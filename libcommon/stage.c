@@ -367,7 +367,7 @@ static int open_worker(struct worker *worker, struct err *err)
         return -1;
     }
     snprintf(group, sizeof(group), "docfleet.%s", stage_name((int)stage->id));
-    return bus_consumer_open(worker->service.core.kafka_brokers, group, stage_topic((int)stage->id),
+    return bus_consumer_open(&worker->service.bus, group, stage_topic((int)stage->id),
                              worker->service.id, worker->service.core.kafka_session_ms,
                              on_rebalance, worker, &worker->consumer, err);
 }

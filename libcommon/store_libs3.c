@@ -100,7 +100,11 @@ static S3BucketContext make_bucket(const struct store *store)
 
 static int libs3_open(struct store *store, struct err *err)
 {
-    (void)store;
+    if (store->tls) {
+        /* libs3 2.0 switches libcurl's check of the certificate off, and offers no switch. */
+        return err_set(err, ERR_FATAL, "config",
+                       "the libs3 driver checks no certificate, so it takes no https endpoint");
+    }
     pthread_once(&libs3_once, init_libs3);
     if (libs3_init_rc != S3StatusOK) {
         return err_set(err, ERR_FATAL, "internal", "libs3 does not start: %s",

@@ -120,7 +120,7 @@ static int transport_error(struct err *err)
 {
     if (strncmp(err->code, "http_", 5) == 0) {
         struct err cause = *err;
-        bool setup = cause.class == ERR_PERMANENT; /* URL, certificate */
+        bool setup = strcmp(cause.code, "http_url") == 0 || strcmp(cause.code, "http_tls") == 0;
         err_set(err, ERR_TRANSIENT, setup ? "store_denied" : "store_unavailable", "%s", cause.msg);
     }
     return -1;

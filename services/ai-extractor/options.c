@@ -19,6 +19,8 @@ const struct option_def ai_option_defs[AI_OPTIONS] = {
     {"AI_KEY", OPTION_SECRET, OPT(key), "", 0, 0, NULL, "bearer key of the service"},
     {"AI_KEY_HEADER", OPTION_ENUM, OPT(key_header), "authorization", 0, 0, "authorization|api-key",
      "header that carries the key; Azure knows the second"},
+    {"AI_CA_FILE", OPTION_STRING, OPT(ca_file), "", 0, 0, NULL,
+     "CAs of the service, PEM; empty: CA_FILE"},
     {"AI_SCHEMA_MODE", OPTION_ENUM, OPT(schema_mode), "json_schema", 0, 0,
      "json_schema|json_object_schema|json_object|tool",
      "how the service is told the answer's form"},

@@ -6,7 +6,7 @@
 
 #include "libcommon/config.h"
 
-#define AI_OPTIONS 16U
+#define AI_OPTIONS 17U
 
 struct ai_options {
     char *backend;
@@ -14,6 +14,7 @@ struct ai_options {
     char *model;
     char *key;
     char *key_header;
+    char *ca_file;
     char *schema_mode;
     char *max_tokens_field;
     int64_t max_tokens;

@@ -268,7 +268,7 @@ static int guarded_send(void *ctx, const struct openai_call *call, struct openai
     return r;
 }
 
-static int setup_openai(struct ai_state *state, struct err *err)
+static int setup_openai(struct ai_state *state, const struct service *service, struct err *err)
 {
     struct openai_config config = {
         .url = ai_options.url,
@@ -281,10 +281,13 @@ static int setup_openai(struct ai_state *state, struct err *err)
         .timeout_ms = (unsigned)ai_options.timeout_ms,
     };
 
+    const struct http_client_config http = {.ca_file =
+                                                service_ca_file(service, ai_options.ca_file)};
+
     if (!openai_mode_parse(ai_options.schema_mode, &config.mode)) {
         return err_set(err, ERR_FATAL, "invalid_config", "unknown AI schema mode");
     }
-    if (http_client_new(NULL, &state->http, err) < 0) {
+    if (http_client_new(&http, &state->http, err) < 0) {
         return -1;
     }
     config.send = guarded_send;
@@ -324,7 +327,7 @@ static int ai_setup(struct stage_ctx *ctx, struct err *err)
     ctx->state = state;
     state->backend = backend_rules();
     state->guard = ctx->guard;
-    if (strcmp(ai_options.backend, "openai") == 0 && setup_openai(state, err) < 0) {
+    if (strcmp(ai_options.backend, "openai") == 0 && setup_openai(state, ctx->service, err) < 0) {
         ai_teardown(ctx);
         return -1;
     }

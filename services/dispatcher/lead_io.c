@@ -223,8 +223,7 @@ static void remake_topics(struct dispatcher *d)
     pthread_mutex_lock(&d->broker_lock);
     if (d->topics_at == 0 || clock_mono_ms() - d->topics_at >= TOPICS_AGAIN_MS) {
         if (task_partitions(d->service.db, &partitions, &err) < 0 ||
-            (partitions > 0 &&
-             topics_create(d->service.core.kafka_brokers, partitions, &err) < 0)) {
+            (partitions > 0 && topics_create(&d->service.bus, partitions, &err) < 0)) {
             log_err(LOG_WARN, "topics are missing and cannot be made", &err);
         } else if (partitions > 0) {
             log_warn("topics were missing and were made again", kv_i64("partitions", partitions));

@@ -117,7 +117,7 @@ int main(int argc, char **argv)
     /* a connection for each thread that asks, and some for the probes */
     unsigned conns = (unsigned)d.options.shards * STAGE_MAX + 5;
     if (r < 0 || service_connect(&d.service, conns, 15000, &err) < 0 ||
-        bus_producer_open(d.service.core.kafka_brokers, d.service.id, &d.producer, &err) < 0 ||
+        bus_producer_open(&d.service.bus, d.service.id, &d.producer, &err) < 0 ||
         survey_new(&d, &d.survey, &err) < 0 || serve(&d, &err) < 0) {
         log_err(LOG_ERROR, "ending", &err);
         r = -1;

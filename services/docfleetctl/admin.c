@@ -131,13 +131,13 @@ static int wait_for_schema(struct ctl *ctl, uint64_t seconds, struct err *err)
 /* The number is kept: the dispatcher makes topics again that a broker has lost. */
 static int migrate_topics(struct ctl *ctl, int partitions, struct err *err)
 {
-    const char *brokers = ctl->service.core.kafka_brokers;
+    const struct bus_access *bus = &ctl->service.bus;
 
-    if (topics_create(brokers, partitions, err) < 0 ||
+    if (topics_create(bus, partitions, err) < 0 ||
         task_partitions_note(ctl->service.db, partitions, err) < 0) {
         return -1;
     }
-    return topics_seed(brokers, partitions, err);
+    return topics_seed(bus, partitions, err);
 }
 
 int ctl_migrate(struct ctl *ctl, struct err *err)

@@ -21,7 +21,7 @@ int api_open(const struct ctl *ctl, bool admin, struct api *ret_api, struct err 
     CLEANUP(buf_done) struct buf auth;
     struct http_client_config config = {
         .user_agent = "docfleetctl",
-        .ca_file = *ctl->options.url_ca_file ? ctl->options.url_ca_file : NULL};
+        .ca_file = service_ca_file(&ctl->service, ctl->options.url_ca_file)};
     struct api api = {.admin = admin, .tries_max = API_TRIES_SHORT};
     const char *key = ctl->options.api_key;
     size_t len = strlen(ctl->options.url);
@@ -119,7 +119,8 @@ bool api_wait_retry(int tries, int tries_max, const struct http_response *resp,
     int64_t ms = 250LL << (tries < 8 ? tries : 8);
 
     if (tries >= tries_max ||
-        (resp ? !worth_repeating(resp->status) : err->class != ERR_TRANSIENT)) {
+        (resp ? !worth_repeating(resp->status)
+              : err->class != ERR_TRANSIENT || strcmp(err->code, "http_tls") == 0)) {
         return false;
     }
     int64_t asked = resp ? http_retry_after_ms(resp, clock_wall_ms()) : -1;

@@ -21,16 +21,16 @@ static const char *topic(size_t i)
 void check_kafka_reach(struct doctor *d)
 {
     struct err err = ERR_INIT;
-    const char *brokers = d->ctl->service.core.kafka_brokers;
+    const struct bus_access *bus = &d->ctl->service.bus;
 
     const char *names[TOPICS];
 
     for (size_t i = 0; i < TOPICS; i++) {
         names[i] = topic(i);
     }
-    if (bus_describe(brokers, names, TOPICS, d->topics, &d->brokers, &err) < 0) {
+    if (bus_describe(bus, names, TOPICS, d->topics, &d->brokers, &err) < 0) {
         d->brokers = 0;
-        found(d, FOUND_PROBLEM, NULL, "%s: %s", brokers, err.msg);
+        found(d, FOUND_PROBLEM, NULL, "%s: %s", bus->brokers, err.msg);
         return;
     }
     found(d, FOUND_OK, NULL, "%d broker%s", d->brokers, d->brokers == 1 ? "" : "s");
@@ -128,7 +128,7 @@ void check_kafka_groups(struct doctor *d)
         if (partitions == 0) {
             continue;
         }
-        if (bus_group(d->ctl->service.core.kafka_brokers, group, stage_topic(s), partitions, &info,
+        if (bus_group(&d->ctl->service.bus, group, stage_topic(s), partitions, &info,
                       &err) < 0) {
             found(d, FOUND_WARNING, NULL, "%s: %s", group, err.msg);
             good = false;

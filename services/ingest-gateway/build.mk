@@ -5,8 +5,8 @@ ingest-gateway_SRCS := account.c admin.c audit.c auth.c auth_cache.c batches.c c
 	file_filter.c file_json.c file_list.c file_text.c gateway.c holds.c idem.c identity.c imports.c import_runs.c issuer.c login.c main.c multipart.c \
 	multipart_header.c oidc.c options.c origin.c pool.c position.c principal.c problem.c quarantine.c receipt.c \
 	record_json.c records.c reply.c request.c \
-	router.c routes.c server.c session.c sql.c summary.c throttle.c token.c upload_parts.c upload_request.c uri.c
-ingest-gateway_PKGS := $(COMMON_PKGS) libmicrohttpd zlib libsodium librhonabwy
+	router.c routes.c server.c session.c sql.c summary.c throttle.c tls.c token.c upload_parts.c upload_request.c uri.c
+ingest-gateway_PKGS := $(COMMON_PKGS) libmicrohttpd gnutls zlib libsodium librhonabwy
 
 # What /api/v1/openapi.json serves, found beside the program's folder.
 $(B)/share/openapi.json: proto-schemas/openapi.yaml

@@ -44,7 +44,7 @@ struct subscriber {
 
 struct event_hub {
     struct gateway *gw;
-    char *brokers;
+    const struct bus_access *bus; /* NULL: no topic */
     char *topic;
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -136,7 +136,7 @@ static void *tail_main(void *arg)
         struct bus_consumer *consumer = NULL;
         struct err err = ERR_INIT;
         bool told = false;
-        if (bus_tail_open(hub->brokers, hub->topic, "ingest-gateway", &consumer, &err) < 0) {
+        if (bus_tail_open(hub->bus, hub->topic, "ingest-gateway", &consumer, &err) < 0) {
             mark_all(hub, false);
             for (int i = 0; i < 20 && !stopping(hub); i++) {
                 usleep(100000);
@@ -429,7 +429,7 @@ void event_hub_add(struct event_hub *hub, struct exchange *ex, enum events_start
     }
 }
 
-int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
+int event_hub_start(struct gateway *gw, const struct bus_access *bus, const char *topic,
                     struct event_hub **ret_hub, struct err *err)
 {
     struct event_hub *hub = calloc(1, sizeof(*hub));
@@ -439,7 +439,7 @@ int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
         return err_nomem(err);
     }
     hub->gw = gw;
-    hub->brokers = brokers ? strdup(brokers) : NULL;
+    hub->bus = bus;
     hub->topic = strdup(topic);
     hub->dirty = calloc(DIRTY_MAX, sizeof(*hub->dirty));
     pthread_mutex_init(&hub->lock, NULL);
@@ -448,12 +448,12 @@ int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&hub->wake, &attr);
     pthread_condattr_destroy(&attr);
-    if (!hub->topic || !hub->dirty || (brokers && !hub->brokers)) {
+    if (!hub->topic || !hub->dirty) {
         event_hub_stop(hub);
         return err_nomem(err);
     }
     hub->has_feeder = pthread_create(&hub->feeder, NULL, feeder_main, hub) == 0;
-    hub->has_tail = hub->brokers && pthread_create(&hub->tail, NULL, tail_main, hub) == 0;
+    hub->has_tail = hub->bus && pthread_create(&hub->tail, NULL, tail_main, hub) == 0;
     if (!hub->has_feeder) {
         event_hub_stop(hub);
         return err_set(err, ERR_FATAL, "io", "no thread for events");
@@ -489,7 +489,6 @@ void event_hub_stop(struct event_hub *hub)
     pthread_mutex_destroy(&hub->consumer_lock);
     pthread_cond_destroy(&hub->wake);
     free(hub->dirty);
-    free(hub->brokers);
     free(hub->topic);
     free(hub);
 }

@@ -10,12 +10,13 @@
 #include "libcommon/err.h"
 #include "services/ingest-gateway/reply.h"
 
+struct bus_access;
 struct event_hub;
 struct exchange;
 struct gateway;
 
-/* Starts the hub's threads. brokers NULL: no topic; the hub then polls Postgres. */
-int event_hub_start(struct gateway *gw, const char *brokers, const char *topic,
+/* Starts the hub's threads. bus (borrowed) NULL: no topic; the hub then polls Postgres. */
+int event_hub_start(struct gateway *gw, const struct bus_access *bus, const char *topic,
                     struct event_hub **ret_hub, struct err *err) WARN_UNUSED;
 /* For health_dep.check; arg: the hub. Is the broker there that streams are fed from? */
 int event_hub_check(void *arg, struct err *err) WARN_UNUSED;

@@ -404,6 +404,11 @@ static enum MHD_Result discard(struct exchange *ex, size_t *size)
         int64_t left = ex->content_length - (int64_t)ex->body_bytes;
         if (ex->content_length < 0 || left > (int64_t)DISCARD_POLITE ||
             ex->discarded > DISCARD_POLITE) {
+            if (ex->server->config.tls) {
+                /* Nothing can be sent around the library here: as much is read as is polite, and
+                 * a client that still sends then learns no more than that it is cut off. */
+                return ex->discarded > DISCARD_POLITE ? MHD_NO : MHD_YES;
+            }
             send_raw(ex);
         }
     }

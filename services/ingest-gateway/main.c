@@ -13,6 +13,7 @@
 #include "services/ingest-gateway/options.h"
 #include "services/ingest-gateway/pool.h"
 #include "services/ingest-gateway/server.h"
+#include "services/ingest-gateway/tls.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +29,7 @@
 #define SEARCH_CONNS 4U
 #define OPENAPI_MAX ((off_t)4 << 20)
 #define CUT_MS 3000U
+#define REFRESH_MS 1000 /* of the certificate */
 
 static struct service service;
 static struct gateway gateway;
@@ -134,8 +136,7 @@ static int start_parts(struct err *err)
     gateway.console_dir =
         gateway_options.console_dir[0] != '\0' ? gateway_options.console_dir : NULL;
     load_openapi();
-    return event_hub_start(&gateway, service.core.kafka_brokers, "docfleet.events.v1", &gateway.hub,
-                           err);
+    return event_hub_start(&gateway, &service.bus, "docfleet.events.v1", &gateway.hub, err);
 }
 
 static int start_servers(struct err *err)
@@ -157,7 +158,15 @@ static int start_servers(struct err *err)
         .idle_timeout_s = (unsigned)(gateway_options.idle_timeout_ms / 1000),
         .min_rate = 4096,
         .memory = 32768,
+        .tls = *gateway_options.tls_cert_file != '\0',
     };
+    if (config.tls != (*gateway_options.tls_key_file != '\0')) {
+        return err_set(err, ERR_FATAL, "config", "TLS_CERT_FILE and TLS_KEY_FILE go together");
+    }
+    if (config.tls &&
+        tls_open(gateway_options.tls_cert_file, gateway_options.tls_key_file, err) < 0) {
+        return -1;
+    }
     if (server_start(&api_server, &gateway, &config, err) < 0) {
         return -1;
     }
@@ -170,6 +179,7 @@ static int start_servers(struct err *err)
         }
     }
     log_info("listening", kv_str("address", host), kv_u64("port", api_server.port),
+             kv_bool("tls", config.tls),
              kv_u64("streamPort", stream_server.daemon ? stream_server.port : 0));
     return 0;
 }
@@ -216,6 +226,7 @@ static void stop_all(void)
     }
     health_stop(service.health); /* it asks the hub */
     service.health = NULL;
+    tls_close();
     event_hub_stop(gateway.hub);
     pool_free(gateway.streams);
     pool_free(gateway.uploads);
@@ -244,7 +255,8 @@ int main(int argc, char **argv)
         log_err(LOG_ERROR, "cannot start", &err);
         return 1;
     }
-    while (!service_wait(&service, 1000)) {
+    while (!service_wait(&service, REFRESH_MS)) {
+        tls_refresh();
     }
     log_info("draining", kv_u64("requests", active()));
     stop_all();

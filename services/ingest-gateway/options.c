@@ -8,6 +8,11 @@ struct gateway_options gateway_options;
 static const struct option_def defs[] = {
     {"LISTEN", OPTION_STRING, AT(listen), "127.0.0.1:8080", 0, 0, NULL,
      "Numeric address and port of the HTTP API and the console"},
+    {"TLS_CERT_FILE", OPTION_STRING, AT(tls_cert_file), "", 0, 0, NULL,
+     "Certificate and its chain, PEM: the ports of API and streams then speak HTTPS only; empty for"
+     " plain HTTP behind an ingress; taken anew when the file changes"},
+    {"TLS_KEY_FILE", OPTION_STRING, AT(tls_key_file), "", 0, 0, NULL,
+     "Key of the certificate, PEM"},
     {"STREAM_PORT", OPTION_INT, AT(stream_port), "0", 0, 65535, NULL,
      "Port of a second listener for event streams, 0 for none"},
     {"CONSOLE_DIR", OPTION_STRING, AT(console_dir), "", 0, 0, NULL,

@@ -8,6 +8,8 @@
 
 struct gateway_options {
     char *listen;
+    char *tls_cert_file; /* "": plain HTTP */
+    char *tls_key_file;
     int64_t stream_port; /* 0: streams answer on the same port */
     char *console_dir;
     char *openapi_file;

@@ -2,6 +2,7 @@
 #include "services/ingest-gateway/server.h"
 
 #include "services/ingest-gateway/exchange.h"
+#include "services/ingest-gateway/tls.h"
 
 #include <arpa/inet.h>
 #include <microhttpd.h>
@@ -185,7 +186,8 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
         return -1;
     }
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME |
-                     (v6 ? (unsigned)MHD_USE_DUAL_STACK : 0U);
+                     (v6 ? (unsigned)MHD_USE_DUAL_STACK : 0U) |
+                     (config->tls ? (unsigned)MHD_USE_TLS : 0U);
     server->daemon = MHD_start_daemon(
         flags, (uint16_t)config->port, NULL, NULL, exchange_call, server, MHD_OPTION_SOCK_ADDR,
         (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, config->threads,
@@ -193,7 +195,8 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
         connection_limit(), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, server,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_URI_LOG_CALLBACK,
-        exchange_start, server, MHD_OPTION_END);
+        exchange_start, server, config->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END,
+        tls_certificate, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
     if (!server->daemon) {
         return err_set(err, ERR_FATAL, "listen", "cannot listen on %s port %u", config->host,
                        config->port);

@@ -23,6 +23,7 @@ struct server_config {
     unsigned idle_timeout_s;
     unsigned min_rate; /* bytes per 30 s below which a body or an answer is cut off */
     size_t memory;     /* of a connection */
+    bool tls;          /* after tls_open() */
 };
 
 /* One TCP connection, from accept to close. */

@@ -25,8 +25,10 @@ struct textract {
     struct http_peer peer;
 };
 
-int textract_new(const struct ocr_options *options, struct textract **ret, struct err *err)
+int textract_new(const struct ocr_options *options, const char *ca_file, struct textract **ret,
+                 struct err *err)
 {
+    const struct http_client_config http = {.ca_file = ca_file};
     struct textract *textract = calloc(1, sizeof(*textract));
 
     if (!textract) {
@@ -34,7 +36,7 @@ int textract_new(const struct ocr_options *options, struct textract **ret, struc
     }
     textract->options = options;
     if (textract_host(options->endpoint, textract->host, sizeof(textract->host), err) < 0 ||
-        http_client_new(NULL, &textract->http, err) < 0) {
+        http_client_new(&http, &textract->http, err) < 0) {
         free(textract);
         return -1;
     }

@@ -276,7 +276,8 @@ static int ocr_setup(struct stage_ctx *ctx, struct err *err)
         return -1;
     }
     if (*ocr_options.endpoint && strcmp(ocr_options.engine, "tesseract") != 0 &&
-        textract_new(&ocr_options, &textract, err) < 0) {
+        textract_new(&ocr_options, service_ca_file(ctx->service, ocr_options.ca_file), &textract,
+                     err) < 0) {
         return -1;
     }
     if (textract) {

@@ -16,12 +16,13 @@ struct ocr_options {
     char *region;
     char *access_key;
     char *secret_key;
+    char *ca_file;
     int64_t poll_ms;
     bool async;
 };
 
 extern struct ocr_options ocr_options;
-#define OCR_OPTIONS 9
+#define OCR_OPTIONS 10
 extern const struct option_def ocr_option_defs[OCR_OPTIONS];
 
 /* Mistakes no single option shows: ERR_FATAL invalid_config. */

@@ -47,7 +47,7 @@ int textract_read_blocks(const json_t *blocks, int page, struct ocr_page *ret,
 
 struct textract; /* thread-safe */
 
-int textract_new(const struct ocr_options *options, struct textract **ret,
+int textract_new(const struct ocr_options *options, const char *ca_file, struct textract **ret,
                  struct err *err) WARN_UNUSED;
 void textract_free(struct textract *textract);
 /* For http_peer_check, as long as textract lives. */

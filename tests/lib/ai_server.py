@@ -124,6 +124,11 @@ class AiServer:
         self.calls, self.script, self.fill, self.when, self.reader = [], [], {}, None, None
         self.usage = (200, 40)
 
+    def wrap(self, context):
+        """Speaks HTTPS from now on."""
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = self.url.replace("http://", "https://")
+
     def stop(self):
         self.server.shutdown()
         self.server.server_close()

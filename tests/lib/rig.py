@@ -242,6 +242,7 @@ class Servers:
         self.pg_password, self.s3_key, self.s3_secret = "test", "testkey", "testsecret" + "0" * 20
         self.kafka_brokers = f"127.0.0.1:{self.kafka_port}"
         self.s3_endpoint = f"http://127.0.0.1:{self.s3_port}"
+        self.s3_args, self.s3_verify = [], None
 
     # --- each server can be stopped and started again, for tests of an outage ---
     def start(self):
@@ -319,7 +320,7 @@ class Servers:
             store += ["--sidecar", f"{self.dir}/s3-sidecar"]
         self.processes["s3"] = Process("s3", [
             fetched("versitygw") + "/versitygw", "--port", f"127.0.0.1:{self.s3_port}", "--health",
-            "/health", "--quiet", *store, f"{self.dir}/s3"], self._log("s3"), env=env)
+            "/health", "--quiet", *self.s3_args, *store, f"{self.dir}/s3"], self._log("s3"), env=env)
 
     def stop_server(self, name):
         sig = {"postgres": signal.SIGINT}.get(name, signal.SIGTERM)
@@ -334,7 +335,7 @@ class Servers:
             return True
 
     def s3_answers(self):
-        return requests.get(self.s3_endpoint + "/health", timeout=2).ok
+        return requests.get(self.s3_endpoint + "/health", timeout=2, verify=self.s3_verify).ok
 
     def kafka_answers(self):
         if not self.processes["kafka"].alive():
@@ -359,7 +360,7 @@ class Servers:
     def s3_client(self, secret=None):
         return boto3.client("s3", endpoint_url=self.s3_endpoint, region_name="us-east-1",
                             aws_access_key_id=self.s3_key,
-                            aws_secret_access_key=secret or self.s3_secret,
+                            aws_secret_access_key=secret or self.s3_secret, verify=self.s3_verify,
                             config=botocore.config.Config(
                                 retries={"max_attempts": 1},
                                 request_checksum_calculation="when_required"))
