@@ -72,6 +72,18 @@ static int set_if(rd_kafka_conf_t *conf, const char *name, const char *value, st
     return value && *value ? bus_conf_set(conf, name, value, err) : 0;
 }
 
+const char *bus_access_trouble(const struct bus_access *access)
+{
+    bool scram = access->protocol && strncmp(access->protocol, "SASL_", 5) == 0 &&
+                 access->mechanism && strncmp(access->mechanism, "SCRAM", 5) == 0;
+
+    /* It repeats its nonce in the last message; Kafka checks that since 3.8.1 (CVE-2024-56128). */
+    return scram && rd_kafka_version() < 0x020601ff
+               ? "librdkafka before 2.6.1 cannot use SCRAM with Kafka 3.8.1 and newer: use PLAIN"
+                 " over SASL_SSL, or client certificates"
+               : NULL;
+}
+
 int bus_conf_access(rd_kafka_conf_t *conf, const struct bus_access *access, struct err *err)
 {
     const char *protocol = access->protocol && *access->protocol ? access->protocol : "PLAINTEXT";

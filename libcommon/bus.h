@@ -22,6 +22,9 @@ struct bus_access {
     const char *key_file;
 };
 
+/* What is known not to work with the librdkafka of this process, as a constant text, or NULL. */
+const char *bus_access_trouble(const struct bus_access *access);
+
 /* Producer --------------------------------------------------------------------------------------*/
 
 struct bus_producer; /* opaque, thread-safe */

@@ -34,6 +34,8 @@ static const struct {
     {"docfleet_scratch_size_bytes", GAUGE, "", "Size of the scratch folder's disk"},
     {"docfleet_certificate_expiry_seconds", GAUGE, "use",
      "Unix time at which a certificate in use ends"},
+    {"docfleet_trace_spans_total", COUNTER, "outcome",
+     "Spans: exported, dropped (queue full), failed (not taken), rejected (by the collector)"},
     {"docfleet_series_dropped_total", COUNTER, "", "Series refused because there are too many"},
     {"process_cpu_seconds_total", COUNTER, "", "Processor time of this process"},
     {"process_resident_memory_bytes", GAUGE, "", "Resident memory of this process"},

@@ -14,6 +14,7 @@
 
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/otlp.h"
 #include "libcommon/process.h"
 
 #ifndef DOCFLEET_VERSION
@@ -44,8 +45,10 @@ const struct option_def core_option_defs[] = {
      "silence after which Kafka gives the partitions of a lost worker to others"},
     {"KAFKA_SECURITY_PROTOCOL", OPTION_ENUM, CORE(kafka_protocol), "PLAINTEXT", 0, 0,
      "PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL", "how the brokers are spoken to"},
-    {"KAFKA_SASL_MECHANISM", OPTION_ENUM, CORE(kafka_mechanism), "SCRAM-SHA-512", 0, 0,
-     "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512", "how the brokers are told who we are, with SASL_*"},
+    {"KAFKA_SASL_MECHANISM", OPTION_ENUM, CORE(kafka_mechanism), "PLAIN", 0, 0,
+     "PLAIN|SCRAM-SHA-256|SCRAM-SHA-512",
+     "how the brokers are told who we are, with SASL_*; SCRAM needs librdkafka 2.6.1 where Kafka is"
+     " newer than 3.8.0"},
     {"KAFKA_USERNAME", OPTION_STRING, CORE(kafka_username), "", 0, 0, NULL, "user, with SASL_*"},
     {"KAFKA_PASSWORD", OPTION_SECRET, CORE(kafka_password), "", 0, 0, NULL,
      "password, with SASL_*"},
@@ -153,6 +156,10 @@ static int apply_tls(struct service *service, struct err *err)
                        " KAFKA_PASSWORD",
                        core->kafka_protocol);
     }
+    const char *trouble = bus_access_trouble(&service->bus);
+    if (trouble) {
+        log_warn("kafka may refuse the login", kv_str("reason", trouble));
+    }
     if (!*core->kafka_cert_file != !*core->kafka_key_file) {
         return err_set(err, ERR_FATAL, "invalid_config",
                        "DOCFLEET_KAFKA_CERT_FILE and KAFKA_KEY_FILE go together");
@@ -255,6 +262,17 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
                    &service->store, err) < 0) {
         return -1;
     }
+    if (*core->otlp_endpoint &&
+        otlp_start(&(struct otlp_config){.endpoint = core->otlp_endpoint,
+                                         .headers = core->otlp_headers,
+                                         .ca_file = service_ca_file(service, core->otlp_ca_file),
+                                         .service = service->name,
+                                         .instance = service->id,
+                                         .version = docfleet_version(),
+                                         .sample = core->trace_sample},
+                   &service->otlp, err) < 0) {
+        return -1;
+    }
     return notifier_start(service_direct_url(service), service->id, &service->notifier, err);
 }
 
@@ -326,4 +344,6 @@ void service_end(struct service *service)
     notifier_stop(service->notifier);
     store_free(service->store);
     db_free(service->db);
+    otlp_stop(service->otlp);
+    service->otlp = NULL;
 }

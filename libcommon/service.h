@@ -55,6 +55,8 @@ struct core_options {
 extern const struct option_def core_option_defs[];
 extern const size_t core_option_count;
 
+struct otlp;
+
 struct service {
     const char *name;
     struct core_options core;
@@ -64,6 +66,7 @@ struct service {
     struct notifier *notifier;
     struct health *health;
     int pulse;               /* of the main loop: service_wait beats it */
+    struct otlp *otlp;       /* NULL: no traces */
     bool generic_plans;      /* set before service_connect where all statements go by key */
     bool lazy_commit;        /* likewise; see db.h */
     atomic_bool stopping;    /* set once by SIGTERM or SIGINT */

@@ -5,6 +5,7 @@ Authority     a CA that signs certificates for names, good or expired ones, into
 TlsServers    Kafka with listeners for every way in (and with bad certificates), Postgres, versitygw.
 """
 import datetime
+import glob
 import ipaddress
 import os
 import shutil
@@ -25,6 +26,13 @@ LISTENERS = {  # name -> protocol, certificate, settings
     "EXPIRED": ("SSL", "expired", {}),
     "ELSEWHERE": ("SSL", "elsewhere", {}),
 }
+
+
+def newer_librdkafka():
+    """The one that the Python client brings along: Debian's cannot use SCRAM with Kafka 4."""
+    import confluent_kafka
+    folder = os.path.dirname(os.path.dirname(confluent_kafka.__file__)) + "/confluent_kafka.libs"
+    return glob.glob(folder + "/librdkafka*")[0]
 
 
 class Authority:

@@ -15,7 +15,7 @@ from lib import rig, tls
 from lib.ai_server import AiServer
 
 pytestmark = pytest.mark.timeout(300)
-KAFKA_LOGIN = {"DOCFLEET_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+KAFKA_LOGIN = {"DOCFLEET_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "DOCFLEET_KAFKA_SASL_MECHANISM": "PLAIN",
                "DOCFLEET_KAFKA_USERNAME": tls.KAFKA_USER}
 
 
@@ -237,7 +237,16 @@ def topics(fleet, **env):
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_kafka_with_a_login(tls_fleet, mechanism):
-    assert topics(tls_fleet, KAFKA_SASL_MECHANISM=mechanism).returncode == 0
+    """Debian's librdkafka says itself that it cannot do SCRAM with a broker of these days."""
+    run = topics(tls_fleet, KAFKA_SASL_MECHANISM=mechanism)
+    if mechanism == "PLAIN":
+        assert run.returncode == 0, run.stderr
+    elif run.returncode:
+        assert "2.6.1 cannot use SCRAM" in run.stderr
+        newer = tls_fleet.ctl("migrate", "--topics", check=False, env={
+            "DOCFLEET_KAFKA_SASL_MECHANISM": mechanism, "LD_PRELOAD": tls.newer_librdkafka()})
+        assert newer.returncode == 0, newer.stderr
+        assert "SCRAM" not in newer.stderr
 
 
 def test_kafka_with_a_client_certificate(tls_fleet):
