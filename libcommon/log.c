@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define LINE_MAX_BYTES 4096U
-#define CONTEXT_MAX 6U
+#define CONTEXT_MAX 8U
 
 struct line {
     char text[LINE_MAX_BYTES];
@@ -23,6 +23,7 @@ struct line {
 
 static const char *service_name = "docfleet";
 static enum log_level lowest = LOG_INFO;
+static bool as_text; /* set before threads */
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 static _Thread_local struct {
@@ -34,6 +35,12 @@ void log_setup(const char *service, enum log_level level)
 {
     service_name = service;
     lowest = level;
+}
+
+void log_set_format(const char *format)
+{
+    as_text =
+        strcmp(format, "text") == 0 || (strcmp(format, "auto") == 0 && isatty(STDERR_FILENO) == 1);
 }
 
 int log_level_parse(const char *name)
@@ -117,15 +124,29 @@ static bool put_json(struct line *line, const char *s)
     return put(line, "\"", 1);
 }
 
+/* A word stands as it is in text, anything else in JSON's quotes. */
+static bool put_string(struct line *line, const char *s)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "-._:/+@#%,";
+
+    if (as_text && *s && s[strspn(s, plain)] == '\0') {
+        return put(line, s, strlen(s));
+    }
+    return put_json(line, s);
+}
+
 static void put_field(struct line *line, const struct kv *kv)
 {
     size_t start = line->len;
     char num[40];
-    bool ok = put(line, ",", 1) && put_json(line, kv->key) && put(line, ":", 1);
+    bool ok = as_text
+                  ? put(line, " ", 1) && put(line, kv->key, strlen(kv->key)) && put(line, "=", 1)
+                  : put(line, ",", 1) && put_json(line, kv->key) && put(line, ":", 1);
 
     switch (kv->type) {
     case KV_STR:
-        ok = ok && put_json(line, kv->v.s ? kv->v.s : "");
+        ok = ok && put_string(line, kv->v.s ? kv->v.s : "");
         break;
     case KV_I64:
         snprintf(num, sizeof(num), "%" PRId64, kv->v.i);
@@ -160,13 +181,19 @@ static void put_head(struct line *line, enum log_level level, const char *messag
 
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
-    int n = snprintf(head, sizeof(head),
-                     "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
-                     "\"service\":\"%s\",\"msg\":",
-                     tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-                     ts.tv_nsec / 1000000, level_names[level], service_name);
+    int n =
+        snprintf(head, sizeof(head),
+                 as_text ? "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ %-5s %s: "
+                         : "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\",\"level\":\"%s\","
+                           "\"service\":\"%s\",\"msg\":",
+                 tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                 ts.tv_nsec / 1000000, level_names[level], service_name);
     put(line, head, (size_t)n);
-    put_json(line, message);
+    if (as_text) {
+        put(line, message, strlen(message));
+    } else {
+        put_json(line, message);
+    }
     for (size_t i = 0; i < CONTEXT_MAX && context[i].key[0]; i++) {
         struct kv kv = kv_str(context[i].key, context[i].value);
         put_field(line, &kv);
@@ -175,7 +202,9 @@ static void put_head(struct line *line, enum log_level level, const char *messag
 
 static void put_line(struct line *line)
 {
-    line->text[line->len++] = '}';
+    if (!as_text) {
+        line->text[line->len++] = '}';
+    }
     line->text[line->len++] = '\n';
     ssize_t n = write(STDERR_FILENO, line->text, line->len);
     (void)n; /* nowhere to tell */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One JSON line on stderr per event, with a constant message and data in fields.
- * Invariant: a line is written whole or not at all; no payloads, credentials or document text.
+ * One line on stderr per event, JSON unless asked otherwise, with a constant message and data in
+ * fields. Invariant: a line is written whole or not at all; no payloads, credentials or document
+ * text.
  */
 #pragma once
 
@@ -44,13 +45,17 @@ static inline struct kv kv_bool(const char *key, bool value)
     return (struct kv){.key = key, .type = KV_BOOL, .v.b = value};
 }
 
+/* How lines look from now on: "json" (the default), "text" (for people: time, level, service,
+ * message, key=value), or "auto": text where stderr is a terminal. */
+void log_set_format(const char *format);
+
 /* Names the service and sets the lowest level written. */
 void log_setup(const char *service, enum log_level level);
 /* -1 for an unknown name ("debug", "info", "warn", "error"). */
 int log_level_parse(const char *name);
 
 /* Fields that every line of this thread gets until cleared: the file, batch and stage at work. Up
- * to 6, values are copied (at most 80 bytes). */
+ * to 8, values are copied (at most 80 bytes). */
 void log_context_set(const char *key, const char *value);
 void log_context_clear(void);
 

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "libcommon/cert.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "libcommon/otlp.h"
@@ -167,6 +168,11 @@ static int apply_tls(struct service *service, struct err *err)
     if (pg && access(pg, R_OK) < 0) {
         return err_from_errno(err, errno, "the CA file of Postgres, %s", pg);
     }
+    cert_watch("ca", core->ca_file, CERT_CA);
+    cert_watch("postgres_ca", core->database_ca_file, CERT_CA);
+    cert_watch("store_ca", core->s3_ca_file, CERT_CA);
+    cert_watch("kafka_ca", core->kafka_ca_file, CERT_CA);
+    cert_watch("kafka", core->kafka_cert_file, CERT_OWN);
     /* libpq's own defaults: what the URI says wins. No thread exists yet. */
     if ((pg && setenv("PGSSLROOTCERT", pg, 1) < 0) || /* NOLINT(concurrency-mt-unsafe) */
         (*core->database_ca_file &&
@@ -204,6 +210,7 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
         return health_ask(service->core.probe_address, (int)service->core.probe_port, err);
     }
     log_setup(name, (enum log_level)log_level_parse(service->core.log_level));
+    log_set_format(service->core.log_format);
     if (apply_tls(service, err) < 0) {
         return -1;
     }

@@ -12,6 +12,7 @@
 #include "libcommon/outcome.h"
 #include "libcommon/service.h"
 #include "libcommon/task.h"
+#include "libcommon/trace.h"
 
 struct stage_ctx {
     struct service *service;
@@ -32,6 +33,7 @@ struct job {
     int64_t retry_after_ms;  /* handle may set it with ERR_TRANSIENT: a provider's wish */
     char *ext_job_id;        /* handle may set it (malloc'd) and return STAGE_WAIT */
     struct jail_usage usage; /* of the last child, for the dead letter */
+    struct trace_span *span; /* of the unit; its context is the thread's */
     struct job_puts *puts;   /* objects stored so far: deleted if the unit does not win */
 };
 

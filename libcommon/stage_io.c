@@ -16,6 +16,7 @@
 #include "libcommon/scratch.h"
 #include "libcommon/sha256.h"
 #include "libcommon/stage_intern.h"
+#include "libcommon/trace.h"
 
 #define PUTS_MAX 20000U
 
@@ -205,7 +206,17 @@ int job_jail(struct job *job, struct jail *jail, const char *op, const json_t *p
         request.limits = *limits;
     }
     job->usage = (struct jail_usage){0};
+    struct trace_span span;
+    trace_begin(&span, "child", TRACE_INTERNAL);
     int r = jail_run(jail, &request, ret_frames, &job->usage, err);
+    trace_attr_text(&span, "docfleet.child.op", op);
+    trace_attr_text(&span, "docfleet.child.end", job->usage.reason);
+    trace_attr_i64(&span, "docfleet.child.cpu_us", (int64_t)job->usage.cpu_us);
+    trace_attr_i64(&span, "docfleet.child.max_rss", (int64_t)job->usage.max_rss);
+    if (job->usage.signal) {
+        trace_attr_i64(&span, "docfleet.child.signal", job->usage.signal);
+    }
+    trace_end_call(&span, r, err);
     if (r < 0 && job->usage.reason && strcmp(job->usage.reason, "ok") != 0 &&
         strcmp(job->usage.reason, "error") != 0) {
         snprintf(labels, sizeof(labels), "stage=\"%s\",reason=\"%s\"",

@@ -14,6 +14,8 @@
 
 #include <curl/curl.h>
 
+#include "libcommon/trace.h"
+
 #define URL_MAX 16384
 #define HEADER_LINES 12
 #define STALL_SECONDS 20
@@ -279,17 +281,15 @@ static int error_from_response(const struct http_response *resp, char code[S3_CO
     return s3_error(err, resp->status, code, message);
 }
 
-int s3_call(struct store *store, const struct s3_call *call, struct http_response *ret_response,
-            char *ret_code, struct err *err)
+static int perform(struct store *store, const struct s3_call *call,
+                   struct http_response *ret_response, char *ret_code, struct err *err)
 {
     const struct s3 *s3 = store->driver;
     CLEANUP(prepared_done) struct prepared p = {.url = {.max = URL_MAX}};
     CLEANUP(http_response_done) struct http_response resp = HTTP_RESPONSE_INIT;
     char code[S3_CODE_SIZE] = "";
-    struct err local;
     int rc;
 
-    err = err ? err : &local;
     if (ret_code) {
         ret_code[0] = '\0';
     }
@@ -314,6 +314,20 @@ int s3_call(struct store *store, const struct s3_call *call, struct http_respons
     } else if (ret_code) {
         snprintf(ret_code, S3_CODE_SIZE, "%d", resp.status);
     }
+    return rc;
+}
+
+int s3_call(struct store *store, const struct s3_call *call, struct http_response *ret_response,
+            char *ret_code, struct err *err)
+{
+    struct trace_span span;
+    struct err local;
+
+    err = err ? err : &local;
+    trace_begin(&span, "S3", TRACE_CLIENT);
+    trace_attr_text(&span, "http.request.method", call->method ? call->method : "GET");
+    int rc = perform(store, call, ret_response, ret_code, err);
+    trace_end_call(&span, rc, err);
     return rc;
 }
 

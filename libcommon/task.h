@@ -109,6 +109,7 @@ struct task_claim {
     struct task_key key;
     char user_id[UUID_TEXT];
     char dataset_id[UUID_TEXT];
+    char batch_id[UUID_TEXT]; /* "" : none */
     int64_t token;
     int attempts, failures, refunds, outage_retries;
     int64_t age_s; /* since the task was made */

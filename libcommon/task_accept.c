@@ -10,6 +10,7 @@
 
 #include "libcommon/filetype.h"
 #include "libcommon/jget.h"
+#include "libcommon/trace.h"
 
 static const char accept_sql[] =
     "WITH p AS (SELECT $1::uuid AS batch_id, $2::uuid AS user_id, $3::uuid AS dataset_id,"
@@ -109,8 +110,8 @@ static const char remove_sql[] =
     "      old.state AS was),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     "    SELECT dataset_id, batch_id, was, 6, count(*) FROM f GROUP BY 1, 2, 3),"
-    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
-    "    SELECT user_id, file_id, 6, 0, generation FROM f),"
+    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation, traceparent)"
+    "    SELECT user_id, file_id, 6, 0, generation, $3 FROM f),"
     " r AS (DELETE FROM record USING f WHERE record.file_id = f.file_id),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
     "    'file_deleted', jsonb_build_object('datasetId', dataset_id, 'batchId', batch_id) FROM f)"
@@ -170,12 +171,13 @@ int task_remove(struct db *db, const char *user_id, const char *const *file_ids,
                 int64_t *ret_removed, struct err *err)
 {
     CLEANUP(free_cleanup) char *ids = NULL;
+    char trace[TRACE_PARENT_SIZE];
 
     if (checked_ids(file_ids, n, &ids, err) < 0) {
         return -1;
     }
-    const char *params[] = {ids, user_id};
-    return locked_update(db, many_lock_sql, 2, remove_sql, 2, params, ret_removed, err);
+    const char *params[] = {ids, user_id, trace_current_text(trace)};
+    return locked_update(db, many_lock_sql, 2, remove_sql, 3, params, ret_removed, err);
 }
 
 /* Cancel ----------------------------------------------------------------------------------------*/
@@ -380,8 +382,8 @@ static const char rerun_sql[] =
     "    WHERE d.file_id = f.file_id AND d.state = 'open' AND CASE WHEN d.stage <= 3"
     "      THEN f.main_state WHEN d.stage = 4 THEN f.preview_state ELSE f.thumb_state END = 0),"
     /* Pipelines that were still live start again from their beginning: their tasks are gone. */
-    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation)"
-    "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation FROM f, LATERAL (VALUES"
+    " n AS (INSERT INTO task (user_id, file_id, stage, unit, generation, traceparent)"
+    "    SELECT f.user_id, f.file_id, s.stage, 0, f.generation, $4 FROM f, LATERAL (VALUES"
     "      (CASE WHEN f.unscanned THEN 7"
     "            WHEN f.main_state = 0 AND NOT (f.kind = 'ole2' AND f.preview_state = 0) THEN"
     /* A file whose text was never read has nothing to re-run ocr or ai on: it starts with text. */
@@ -404,12 +406,13 @@ int task_rerun(struct db *db, const char *user_id, const char *file_id, int from
                struct err *err)
 {
     struct db_num num;
-    const char *params[] = {file_id, user_id, db_num(&num, from)};
+    char trace[TRACE_PARENT_SIZE];
+    const char *params[] = {file_id, user_id, db_num(&num, from), trace_current_text(trace)};
 
     if (from < STAGE_TEXT || from > STAGE_THUMBNAIL) {
         return err_set(err, ERR_PERMANENT, "invalid_stage", "no re-run from that stage");
     }
-    return locked_update(db, one_lock_sql, 2, rerun_sql, 3, params, ret_n, err);
+    return locked_update(db, one_lock_sql, 2, rerun_sql, 4, params, ret_n, err);
 }
 
 /* Quarantine ------------------------------------------------------------------------------------*/

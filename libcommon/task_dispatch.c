@@ -25,7 +25,9 @@ static const char dispatch_sql[] =
     "UPDATE task t SET state = 1, q = NULL, dispatch_seq = dispatch_seq + 1, updated_at = now()"
     " FROM " KEYS_FROM_JSON " WHERE t.file_id = v.f AND t.stage = v.s AND t.unit = v.u"
     " AND t.generation = v.g AND t.state = 0 AND coalesce(t.q, 1) = 0"
-    " RETURNING v.i, t.dispatch_seq, t.traceparent";
+    " RETURNING v.i, t.dispatch_seq, t.traceparent, CASE WHEN t.traceparent IS NOT NULL THEN"
+    "   greatest(0, extract(epoch FROM now() - greatest(t.created_at, t.not_before,"
+    "     t.lease_until)) * 1000)::bigint END";
 
 static char *keys_json(const struct task_key *keys, const int *seqs, size_t n)
 {
@@ -40,7 +42,7 @@ static char *keys_json(const struct task_key *keys, const int *seqs, size_t n)
 }
 
 int task_dispatch(struct db *db, const struct task_key *keys, size_t n, int *seqs,
-                  char (*traces)[64], struct err *err)
+                  struct task_trace *traces, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     CLEANUP(free_cleanup) char *text = keys_json(keys, NULL, n);
@@ -54,14 +56,15 @@ int task_dispatch(struct db *db, const struct task_key *keys, size_t n, int *seq
     }
     for (size_t i = 0; i < n; i++) {
         seqs[i] = 0;
-        traces[i][0] = '\0';
+        traces[i] = (struct task_trace){.wait_ms = 0};
     }
     for (int row = 0; row < PQntuples(res); row++) {
         size_t i = (size_t)db_i64(res, row, 0);
         const char *trace = db_str(res, row, 2);
         if (i < n) {
             seqs[i] = (int)db_i64(res, row, 1);
-            snprintf(traces[i], 64, "%s", trace ? trace : "");
+            snprintf(traces[i].parent, sizeof(traces[i].parent), "%s", trace ? trace : "");
+            traces[i].wait_ms = db_i64(res, row, 3);
         }
     }
     return 0;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "libcommon/task.h"
+#include "libcommon/trace.h"
 
 #define DISPATCH_BATCH_MAX 64U
 
@@ -48,10 +49,16 @@ int task_heads_asked(struct db *db, int stage, const struct task_ask *asks, size
 /* One probe: is anything unsent for the stage? */
 int task_heads_any(struct db *db, int stage, bool *ret_any, struct err *err) WARN_UNUSED;
 
+/* Of a task that was sent, for its trace. */
+struct task_trace {
+    char parent[TRACE_PARENT_SIZE]; /* "" : in none */
+    int64_t wait_ms;                /* since it was due; 0 without a trace */
+};
+
 /* pending -> dispatched for n <= DISPATCH_BATCH_MAX keys; seqs[i] is the new dispatch_seq, or 0
- * where the row was not pending any more. traces[i] (each 64 bytes) gets the traceparent or "". */
+ * where the row was not pending any more. traces[i] is filled for each. */
 int task_dispatch(struct db *db, const struct task_key *keys, size_t n, int *seqs,
-                  char (*traces)[64], struct err *err) WARN_UNUSED;
+                  struct task_trace *traces, struct err *err) WARN_UNUSED;
 
 /* What became of a task that was sent. */
 struct task_out {

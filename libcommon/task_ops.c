@@ -31,7 +31,7 @@ static const char claim_sql[] =
     " SELECT c.user_id, c.dataset_id, c.lease_token, c.attempts, c.failures, c.refunds,"
     "   extract(epoch FROM now() - c.created_at)::bigint, c.cost, c.version, c.bytes, c.name,"
     "   v.object_key, v.sha256, v.mime, v.kind, c.ext_job_id, c.traceparent, c.input,"
-    "   c.outage_retries"
+    "   c.outage_retries, c.batch_id"
     " FROM c JOIN file_version v ON v.file_id = $1::uuid AND v.version = c.version";
 
 void task_claim_done(struct task_claim *claim)
@@ -63,6 +63,8 @@ static int claim_from_row(const PGresult *res, struct task_claim *claim, struct 
 
     snprintf(claim->user_id, sizeof(claim->user_id), "%s", PQgetvalue(res, 0, 0));
     snprintf(claim->dataset_id, sizeof(claim->dataset_id), "%s", PQgetvalue(res, 0, 1));
+    const char *batch = db_str(res, 0, 19);
+    snprintf(claim->batch_id, sizeof(claim->batch_id), "%s", batch ? batch : "");
     claim->token = db_i64(res, 0, 2);
     claim->attempts = (int)db_i64(res, 0, 3);
     claim->failures = (int)db_i64(res, 0, 4);

@@ -6,6 +6,7 @@
  */
 #include "libcommon/unit_core.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -267,18 +268,30 @@ static void after_end(struct unit_core *core, const struct job *job, const struc
     io->notify_events(io->ctx);
 }
 
-static void tell_end(const struct job *job, const struct ending *ending)
+/* What the unit's span says of its end. */
+static void trace_unit_end(struct trace_span *span, const struct ending *ending)
+{
+    static const char *const ends[] = {"done", "dead", "put back"};
+
+    trace_attr_text(span, "docfleet.outcome", ends[ending->end]);
+    if (ending->end != UNIT_DONE && ending->why.class != ERR_NONE) {
+        trace_attr_text(span, "docfleet.error_class", err_class_name(ending->why.class));
+        trace_fail(span, ending->why.code);
+    }
+}
+
+static void tell_end(const struct ending *ending)
 {
     static const char *const ends[] = {"done", "dead", "put back"};
 
     if (ending->end == UNIT_DONE) {
-        log_debug("unit done", kv_i64("attempt", job->claim->attempts));
+        log_debug("unit done");
         return;
     }
     log_write(ending->end == UNIT_DEAD ? LOG_WARN : LOG_INFO, "unit did not end well",
               kv_str("end", ends[ending->end]), kv_str("class", err_class_name(ending->why.class)),
               kv_str("code", ending->why.code), kv_str("reason", ending->why.msg),
-              kv_i64("attempt", job->claim->attempts), kv_i64("delayMs", ending->delay_ms), KV_END);
+              kv_i64("delayMs", ending->delay_ms), KV_END);
 }
 
 static void finish_unit(struct unit_core *core, int slot, struct job *job, struct ending ending)
@@ -290,15 +303,20 @@ static void finish_unit(struct unit_core *core, int slot, struct job *job, struc
         ending = (struct ending){.end = UNIT_BACK, .how = TASK_BACK_TRANSIENT, .delay_ms = 2000};
         err_nomem(&ending.why);
     }
+    struct trace_span span;
+    trace_begin(&span, "end of unit", TRACE_CLIENT);
     bool ours = persist_end(core, slot, job, &ending, outcome, &end);
+    trace_end(&span);
+    trace_unit_end(job->span, &ending);
     core->io->end_puts(core->io->ctx, STEAL(job->puts), ours && ending.end == UNIT_DONE);
     if (!ours) {
         metrics_inc("docfleet_leases_lost_total", core->label);
+        trace_fail(job->span, "lease_lost");
         log_warn("unit dropped, its lease was lost");
         return;
     }
     after_end(core, job, &ending, &end);
-    tell_end(job, &ending);
+    tell_end(&ending);
 }
 
 /* The handler, alone where the unit has brought its process down before. *ret_begun false: it was
@@ -314,8 +332,7 @@ static int handle(struct unit_core *core, struct job *job, bool *ret_begun, stru
         return err_set(err, ERR_TRANSIENT, "drain", "the worker ends");
     }
     if (alone) {
-        log_warn("unit runs alone, it may have ended its process before",
-                 kv_i64("attempt", claim->attempts));
+        log_warn("unit runs alone, it may have ended its process before");
     }
     if (job->puts && outcome_new(claim->version, &job->out, err) == 0) {
         fault_point("work.begin");
@@ -330,11 +347,12 @@ static int handle(struct unit_core *core, struct job *job, bool *ret_begun, stru
     return r;
 }
 
-static void run_claimed(struct unit_core *core, int slot, const struct task_claim *claim)
+static void run_claimed(struct unit_core *core, int slot, const struct task_claim *claim,
+                        struct trace_span *span)
 {
     const struct unit_io *io = core->io;
     struct err err = ERR_INIT;
-    struct job job = {.ctx = core->ctx, .claim = claim, .puts = job_puts_new()};
+    struct job job = {.ctx = core->ctx, .claim = claim, .puts = job_puts_new(), .span = span};
     uint64_t start = io->now_ms(io->ctx);
     bool begun = false;
 
@@ -354,8 +372,87 @@ static void run_claimed(struct unit_core *core, int slot, const struct task_clai
     free(job.ext_job_id);
 }
 
+/* The id of an attempt's span can be told from its token: so the next attempt can name it, also
+ * where it was lost with its worker. */
+static void attempt_id(struct trace_ctx *ctx, const struct task_claim *claim, int64_t token)
+{
+    char text[128];
+
+    snprintf(text, sizeof(text), "%s/%d/%d/%d/%" PRId64, claim->key.file_id, claim->key.stage,
+             claim->key.unit, claim->key.generation, token);
+    trace_derive(ctx, text);
+}
+
+/* The unit's span, below the waiting in the queue, or below what made the task. */
+static void open_unit_span(struct trace_span *span, const struct work_item *item,
+                           const struct task_claim *claim, uint64_t began_ns)
+{
+    struct trace_ctx parent = {.valid = false};
+    struct trace_ctx before;
+    char name[32];
+
+    if (!trace_parse(item->traceparent, &parent) && claim->traceparent) {
+        (void)trace_parse(claim->traceparent, &parent);
+    }
+    snprintf(name, sizeof(name), "unit %s", stage_name(claim->key.stage));
+    trace_open(span, name, TRACE_CONSUMER, &parent);
+    if (!span->live) {
+        return;
+    }
+    attempt_id(&span->ctx, claim, claim->token);
+    span->start_ns = began_ns ? began_ns : span->start_ns;
+    trace_attr_text(span, "docfleet.file_id", claim->key.file_id);
+    trace_attr_text(span, "docfleet.stage", stage_name(claim->key.stage));
+    trace_attr_i64(span, "docfleet.unit", claim->key.unit);
+    trace_attr_i64(span, "docfleet.generation", claim->key.generation);
+    trace_attr_i64(span, "docfleet.attempt", claim->attempts);
+    trace_attr_text(span, "messaging.system", "kafka");
+    trace_attr_text(span, "messaging.destination.name", stage_topic(claim->key.stage));
+    trace_attr_i64(span, "messaging.kafka.offset", item->offset);
+    if (claim->token > 1) {
+        before = span->ctx;
+        attempt_id(&before, claim, claim->token - 1);
+        trace_link(span, &before);
+    }
+}
+
+/* What every line of the unit says beside file, stage and unit. */
+static void log_claim(const struct task_claim *claim, const struct trace_ctx *ctx)
+{
+    char text[33];
+
+    snprintf(text, sizeof(text), "%d", claim->attempts);
+    log_context_set("attempt", text);
+    if (claim->batch_id[0]) {
+        log_context_set("batch", claim->batch_id);
+    }
+    trace_id_text(ctx, text);
+    if (text[0]) {
+        log_context_set("trace", text);
+    }
+}
+
+static void run_traced(struct unit_core *core, int slot, const struct work_item *item,
+                       const struct task_claim *claim, uint64_t began_ns)
+{
+    struct trace_span unit, span;
+
+    open_unit_span(&unit, item, claim, began_ns);
+    log_claim(claim, &unit.ctx);
+    struct trace_ctx outer = trace_switch(&unit.ctx);
+    trace_begin(&span, "claim", TRACE_CLIENT);
+    if (span.live) {
+        span.start_ns = began_ns ? began_ns : span.start_ns;
+    }
+    trace_end(&span);
+    run_claimed(core, slot, claim, &unit);
+    trace_switch(&outer);
+    trace_close(&unit);
+}
+
 void unit_run(struct unit_core *core, int slot, const struct work_item *item)
 {
+    uint64_t began_ns = trace_on() ? trace_now_ns() : 0;
     const struct unit_io *io = core->io;
     struct task_claim claim = {0};
     char unit[16];
@@ -370,7 +467,7 @@ void unit_run(struct unit_core *core, int slot, const struct work_item *item)
             metrics_observe("docfleet_stage_hop_seconds", core->label,
                             hop > 0 ? (double)hop / 1000 : 0);
         }
-        run_claimed(core, slot, &claim);
+        run_traced(core, slot, item, &claim, began_ns);
         task_claim_done(&claim);
     }
     log_context_clear();

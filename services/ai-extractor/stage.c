@@ -259,7 +259,15 @@ static int guarded_send(void *ctx, const struct openai_call *call, struct openai
         ret->retry_after_ms = wait;
         return -1;
     }
+    struct trace_span span;
+    trace_begin(&span, "AI chat", TRACE_CLIENT);
     int r = openai_http_send(state->http, call, ret, err);
+    trace_attr_text(&span, "gen_ai.operation.name", "chat");
+    trace_attr_text(&span, "gen_ai.request.model", ai_options.model);
+    if (r == 0) {
+        trace_attr_i64(&span, "http.response.status_code", ret->status);
+    }
+    trace_end_call(&span, r, err);
     bool good = r == 0 && ret->status >= 200 && ret->status <= 299;
     bool failed = r == 0 && (ret->status == 408 || ret->status == 429 || ret->status >= 500 ||
                              (good && !openai_is_completion(ret)));

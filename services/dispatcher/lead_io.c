@@ -51,7 +51,7 @@ static int io_heads_any(void *ctx, int stage, bool *ret_any, struct err *err)
 }
 
 static int io_dispatch(void *ctx, const struct task_key *keys, size_t n, int *seqs,
-                       char (*traces)[64], struct err *err)
+                       struct task_trace *traces, struct err *err)
 {
     return task_dispatch(db_of(ctx), keys, n, seqs, traces, err);
 }
@@ -262,8 +262,53 @@ static bool io_broker_alive(void *ctx)
     return alive;
 }
 
-static int encode(const struct lead_order *order, const char *topic, struct bus_message *message,
-                  char **ret_value, struct err *err)
+/* An order's place in its trace: the waiting in the queue is a span, the work of the unit is below
+ * it. What is in no sampled trace hands its context through. */
+struct order_trace {
+    struct trace_ctx parent, own;
+    char header[TRACE_PARENT_SIZE];
+};
+
+static void trace_order(const struct lead_order *order, struct order_trace *ret)
+{
+    struct trace_span span;
+
+    *ret = (struct order_trace){.own = {.valid = false}};
+    if (trace_parse(order->trace.parent, &ret->parent)) {
+        trace_open(&span, "", TRACE_PRODUCER, &ret->parent);
+        ret->own = span.ctx;
+        trace_format(&ret->own, ret->header);
+    }
+}
+
+static void end_order_trace(const struct lead_order *order, const struct order_trace *trace)
+{
+    struct trace_span span;
+    char name[32];
+
+    if (!trace->parent.sampled) {
+        return;
+    }
+    snprintf(name, sizeof(name), "queue %s", stage_name(order->key.stage));
+    trace_open(&span, name, TRACE_PRODUCER, &trace->parent);
+    span.ctx = trace->own;
+    if (span.live) {
+        span.start_ns -= (uint64_t)order->trace.wait_ms * 1000000U;
+    }
+    trace_attr_text(&span, "docfleet.file_id", order->key.file_id);
+    trace_attr_text(&span, "docfleet.stage", stage_name(order->key.stage));
+    trace_attr_i64(&span, "docfleet.unit", order->key.unit);
+    trace_attr_i64(&span, "docfleet.generation", order->key.generation);
+    trace_attr_i64(&span, "docfleet.dispatch_seq", order->dispatch_seq);
+    trace_attr_text(&span, "messaging.system", "kafka");
+    trace_attr_text(&span, "messaging.destination.name", stage_topic(order->key.stage));
+    trace_attr_i64(&span, "messaging.destination.partition.id", order->partition);
+    trace_close(&span);
+}
+
+static int encode(const struct lead_order *order, const char *topic,
+                  const struct order_trace *trace, struct bus_message *message, char **ret_value,
+                  struct err *err)
 {
     CLEANUP(buf_done) struct buf buf;
     struct work_order work = {.key = order->key,
@@ -278,13 +323,12 @@ static int encode(const struct lead_order *order, const char *topic, struct bus_
     }
     size_t len = buf.len;
     *ret_value = buf_steal(&buf);
-    *message =
-        (struct bus_message){.topic = topic,
-                             .key = order->user_id,
-                             .value = *ret_value,
-                             .len = len,
-                             .partition = order->partition,
-                             .traceparent = order->traceparent[0] ? order->traceparent : NULL};
+    *message = (struct bus_message){.topic = topic,
+                                    .key = order->user_id,
+                                    .value = *ret_value,
+                                    .len = len,
+                                    .partition = order->partition,
+                                    .traceparent = trace->header[0] ? trace->header : NULL};
     return 0;
 }
 
@@ -292,7 +336,8 @@ static int io_send(void *ctx, int stage, const struct lead_order *orders, size_t
                    struct err *err)
 {
     const struct stage_thread *thread = ctx;
-    struct bus_message messages[DISPATCH_BATCH_MAX];
+    struct bus_message messages[DISPATCH_BATCH_MAX] = {{.topic = NULL}};
+    struct order_trace traces[DISPATCH_BATCH_MAX];
     char *values[DISPATCH_BATCH_MAX] = {NULL};
     int r = 0;
 
@@ -300,12 +345,16 @@ static int io_send(void *ctx, int stage, const struct lead_order *orders, size_t
         ok[i] = false;
     }
     for (size_t i = 0; r == 0 && i < n; i++) {
-        r = encode(&orders[i], stage_topic(stage), &messages[i], &values[i], err);
+        trace_order(&orders[i], &traces[i]);
+        r = encode(&orders[i], stage_topic(stage), &traces[i], &messages[i], &values[i], err);
     }
     if (r == 0) {
         r = bus_send(thread->dispatcher->producer, messages, n, SEND_TIMEOUT_MS, ok, err);
     }
     for (size_t i = 0; i < n; i++) {
+        if (ok[i]) {
+            end_order_trace(&orders[i], &traces[i]);
+        }
         free(values[i]);
     }
     return r;

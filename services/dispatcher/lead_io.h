@@ -17,7 +17,7 @@ struct lead_order {
     int dispatch_seq;
     int cost;
     int partition;
-    char traceparent[64]; /* "" : none */
+    struct task_trace trace;
 };
 
 /* What is worth a log line or a counter. */
@@ -58,8 +58,8 @@ struct lead_io {
     int (*heads_asked)(void *ctx, int stage, const struct task_ask *asks, size_t n, task_head_fn fn,
                        void *arg, struct err *err);
     int (*heads_any)(void *ctx, int stage, bool *ret_any, struct err *err);
-    int (*dispatch)(void *ctx, const struct task_key *keys, size_t n, int *seqs, char (*traces)[64],
-                    struct err *err);
+    int (*dispatch)(void *ctx, const struct task_key *keys, size_t n, int *seqs,
+                    struct task_trace *traces, struct err *err);
     int (*check_out)(void *ctx, struct task_out *outs, size_t n, struct err *err);
     int (*expire)(void *ctx, const struct task_out *out, bool *ret_done, struct err *err);
     int (*expire_dead)(void *ctx, const struct task_out *out, struct task_end *ret_end,

@@ -16,7 +16,7 @@ struct batch {
     struct sfq_pick picks[DISPATCH_BATCH_MAX];
     struct task_key keys[DISPATCH_BATCH_MAX];
     int seqs[DISPATCH_BATCH_MAX];
-    char traces[DISPATCH_BATCH_MAX][64];
+    struct task_trace traces[DISPATCH_BATCH_MAX];
     size_t n;
     struct lead_order orders[DISPATCH_BATCH_MAX];
     size_t pick_of[DISPATCH_BATCH_MAX];
@@ -41,7 +41,7 @@ static int take_order(struct stage_lead *lead, struct batch *b, size_t i, struct
                                      &lead->out, lead->workers, lead->n_workers, lead->n_partitions,
                                      lead->c.by_key, pick->head.user_id, b->used)};
     memcpy(order->user_id, pick->head.user_id, UUID_TEXT);
-    memcpy(order->traceparent, b->traces[i], sizeof(order->traceparent));
+    order->trace = b->traces[i];
     b->pick_of[b->n_orders++] = i;
     struct out_entry e = {.task = {.key = pick->head.key,
                                    .dispatch_seq = b->seqs[i],

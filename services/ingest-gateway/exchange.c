@@ -6,6 +6,7 @@
  */
 #include "services/ingest-gateway/exchange.h"
 
+#include "libcommon/log.h"
 #include "services/ingest-gateway/audit.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/encoding.h"
@@ -79,6 +80,7 @@ void exchange_unref(struct exchange *ex)
     }
     buf_done(&ex->req.body);
     json_decref(ex->req.errors);
+    free(ex->span);
     json_decref(ex->req.audit.detail);
     free(ex->ring);
     pthread_mutex_destroy(&ex->lock);
@@ -151,12 +153,49 @@ static int tag_json(struct exchange *ex, struct reply *reply, struct err *err)
     return 0;
 }
 
+/* The request's span, from its first byte on; its name comes with its end. */
+static void begin_trace(struct exchange *ex)
+{
+    struct trace_ctx parent = {.valid = false};
+    struct trace_span span;
+
+    (void)trace_parse(ex->req.headers[H_TRACEPARENT], &parent);
+    trace_open(&span, "request", TRACE_SERVER, &parent);
+    ex->req.trace = span.ctx;
+    if (span.live && (ex->span = malloc(sizeof(span)))) {
+        span.start_ns -= (clock_mono_us() - ex->started_us) * 1000;
+        *ex->span = span;
+    }
+}
+
+static void end_trace(struct exchange *ex)
+{
+    struct trace_span *span = ex->span;
+    const struct route *route = ex->req.route;
+
+    if (!span || ex->reply.events) {
+        return; /* a stream lasts as long as its reader likes */
+    }
+    const char *pattern = !route ? "none" : route == &console_route ? "console" : route->pattern;
+    snprintf(span->name, sizeof(span->name), "%s %s", ex->req.method, pattern);
+    trace_attr_text(span, "http.request.method", ex->req.method);
+    trace_attr_text(span, "http.route", pattern);
+    trace_attr_i64(span, "http.response.status_code", ex->status);
+    trace_attr_text(span, "docfleet.request_id", ex->req.id);
+    if (ex->status >= 500 || ex->cut) {
+        trace_fail(span, ex->cut ? "body_cut" : "server_error");
+    }
+    trace_close(span);
+}
+
 /* A worker's job: credentials if still open, then the handler. */
 static void run_handler(void *ctx)
 {
     struct exchange *ex = ctx;
+    const struct trace_ctx outer = trace_switch(&ex->req.trace);
     struct err err = ERR_INIT;
     struct reply reply = {0};
+    gateway_log_context(&ex->req);
     int rc = ex->authorized ? 0 : gateway_authorize(ex->req.gw, &ex->req, false, &err);
 
     if (rc == 0) {
@@ -183,6 +222,8 @@ static void run_handler(void *ctx)
     pthread_cond_broadcast(&ex->cond);
     pthread_mutex_unlock(&ex->lock);
     exchange_unref(ex);
+    log_context_clear();
+    trace_switch(&outer);
 }
 
 /* A worker's job before a body is asked for. */
@@ -345,6 +386,7 @@ static enum MHD_Result first_call(struct exchange *ex, const char *method)
         set_reply_error(ex, &err);
         return exchange_send(ex); /* in the first call: the connection closes behind it */
     }
+    begin_trace(ex);
     find_origin(ex);
     if (check_request(ex, &err) < 0) {
         set_reply_error(ex, &err);
@@ -539,6 +581,7 @@ void exchange_completed(void *cls, struct MHD_Connection *conn UNUSED, void **co
     ex->gone = true;
     pthread_cond_broadcast(&ex->cond);
     pthread_mutex_unlock(&ex->lock);
+    end_trace(ex);
     gateway_observe(server->gw, &ex->req, ex->status, clock_mono_us() - ex->started_us);
     exchange_unref(ex);
 }

@@ -66,7 +66,8 @@ struct exchange {
 
     atomic_uint_fast64_t progress; /* bytes moved, for the reaper */
     uint64_t started_us;
-    unsigned status; /* of the answer, for metrics */
+    struct trace_span *span; /* NULL: not recorded */
+    unsigned status;         /* of the answer, for metrics */
 };
 
 /* The library's callbacks (server.c registers them). */

@@ -8,6 +8,18 @@
 
 #include <stdio.h>
 
+void gateway_log_context(const struct request *req)
+{
+    char trace[33];
+
+    log_context_clear();
+    log_context_set("requestId", req->id);
+    trace_id_text(&req->trace, trace);
+    if (trace[0]) {
+        log_context_set("trace", trace);
+    }
+}
+
 void gateway_observe(struct gateway *gw UNUSED, const struct request *req, unsigned status,
                      uint64_t elapsed_us)
 {
@@ -21,16 +33,18 @@ void gateway_observe(struct gateway *gw UNUSED, const struct request *req, unsig
     metrics_inc("docfleet_http_requests_total", labels);
     snprintf(labels, sizeof(labels), "route=\"%s %s\"", method, route);
     metrics_observe("docfleet_http_request_duration_seconds", labels, (double)elapsed_us / 1e6);
-    log_debug("request", kv_str("requestId", req->id), kv_str("method", req->method),
-              kv_str("route", route), kv_u64("status", status), kv_u64("us", elapsed_us));
+    gateway_log_context(req);
+    log_debug("request", kv_str("method", req->method), kv_str("route", route),
+              kv_u64("status", status), kv_u64("us", elapsed_us));
+    log_context_clear();
 }
 
 void gateway_log_error(struct gateway *gw UNUSED, const struct request *req, const struct err *err)
 {
-    log_write(LOG_WARN, "request failed", kv_str("requestId", req->id),
-              kv_str("method", req->method), kv_str("route", req->route ? req->route->pattern : ""),
-              kv_str("code", err->code), kv_str("class", err_class_name(err->class)),
-              kv_str("reason", err->msg), KV_END);
+    gateway_log_context(req);
+    log_write(LOG_WARN, "request failed", kv_str("method", req->method),
+              kv_str("route", req->route ? req->route->pattern : ""), kv_str("code", err->code),
+              kv_str("class", err_class_name(err->class)), kv_str("reason", err->msg), KV_END);
 }
 
 int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err)

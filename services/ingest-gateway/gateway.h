@@ -51,6 +51,8 @@ struct gateway {
 /* One line of the access log and the metrics of a finished request. */
 void gateway_observe(struct gateway *gw, const struct request *req, unsigned status,
                      uint64_t elapsed_us);
+/* From now on the thread's log lines say which request and trace they belong to. */
+void gateway_log_context(const struct request *req);
 /* Logs an error that was answered with 5xx, or that ended a stream. */
 void gateway_log_error(struct gateway *gw, const struct request *req, const struct err *err);
 /* Credentials of a request. cached_only: only what needs no query; then 1 means "ask a worker". */

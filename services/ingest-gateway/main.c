@@ -102,6 +102,9 @@ static int start_accounts(struct err *err)
                               strncmp(gateway_options.public_url, "https://", 8) != 0))) {
         return err_set(err, ERR_FATAL, "config", "PUBLIC_URL is http:// or https:// and a host");
     }
+    if (*gateway_options.oidc_ca_file == '\0' && *service.core.ca_file != '\0') {
+        gateway_options.oidc_ca_file = service.core.ca_file;
+    }
     gateway.public_url = gateway_options.public_url;
     gateway.session_idle_s = gateway_options.session_idle_ms / 1000;
     gateway.session_max_s = gateway_options.session_max_ms / 1000;

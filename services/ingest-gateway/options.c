@@ -53,7 +53,7 @@ static const struct option_def defs[] = {
     {"OIDC_JWKS_URL", OPTION_STRING, AT(oidc_jwks_url), "", 0, 0, NULL,
      "Address of the issuer's keys, empty to find it by discovery"},
     {"OIDC_CA_FILE", OPTION_STRING, AT(oidc_ca_file), "", 0, 0, NULL,
-     "Certificates (PEM) by which the issuer is known, empty for the system's"},
+     "Certificates (PEM) by which the issuer is known, empty: CA_FILE"},
     {"OIDC_ROLE_CLAIM", OPTION_STRING, AT(oidc_role_claim), "", 0, 0, NULL,
      "Claim that decides the role at each sign-in, such as groups; empty: roles are set here"},
     {"OIDC_ADMINS", OPTION_STRING, AT(oidc_admins), "", 0, 0, NULL,

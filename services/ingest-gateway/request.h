@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "libcommon/trace.h"
 #include "libcommon/uuid.h"
 #include "services/ingest-gateway/principal.h"
 #include "services/ingest-gateway/reply.h"
@@ -63,6 +64,7 @@ struct request {
     const struct route *route;
     char params[REQUEST_PARAMS_MAX][UUID_TEXT]; /* of the pattern, in order */
     char *headers[H_COUNT];                     /* NULL when absent */
+    struct trace_ctx trace;                     /* of the request's span, or what the caller sent */
     struct principal who;
     char address[46]; /* of the client; behind a trusted proxy the one it names */
     bool https;       /* between the client and us, or the trusted proxy in front */

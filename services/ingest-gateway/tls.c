@@ -12,10 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <gnutls/x509.h>
-
+#include "libcommon/cert.h"
 #include "libcommon/log.h"
-#include "libcommon/metrics.h"
 
 #define CHAIN_MAX 8U
 #define FILE_BYTES_MAX ((off_t)256 << 10)
@@ -126,18 +124,6 @@ static bool fits(const struct pair *pair)
     return ok;
 }
 
-static void tell_expiry(const struct pair *pair)
-{
-    gnutls_x509_crt_t crt = NULL;
-
-    if (gnutls_x509_crt_init(&crt) == 0 &&
-        gnutls_x509_crt_import(crt, &pair->certs[0].cert, GNUTLS_X509_FMT_DER) == 0) {
-        metrics_set("docfleet_tls_certificate_not_after_seconds", "",
-                    (double)gnutls_x509_crt_get_expiration_time(crt));
-    }
-    gnutls_x509_crt_deinit(crt);
-}
-
 static int pair_read(struct pair **ret_pair, struct err *err)
 {
     CLEANUP(pair_cleanup) struct pair *pair = calloc(1, sizeof(*pair));
@@ -177,7 +163,7 @@ int tls_open(const char *cert_file, const char *key_file, struct err *err)
     if (pair_read(&tls.now, err) < 0) {
         return -1;
     }
-    tell_expiry(tls.now);
+    cert_watch("gateway", cert_file, CERT_OWN);
     return 0;
 }
 
@@ -213,7 +199,6 @@ void tls_refresh(void)
     tls.before = tls.now;
     tls.now = STEAL(fresh);
     pthread_mutex_unlock(&tls.lock);
-    tell_expiry(tls.now);
     log_info("renewed certificate taken");
 }
 

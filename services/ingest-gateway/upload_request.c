@@ -200,6 +200,8 @@ static int finish_upload(struct upload *u, struct idem *idem, struct reply *repl
     CLEANUP(json_cleanup) json_t *rejects = json_array();
     char batch_id[UUID_TEXT];
     char location[80];
+    char trace[TRACE_PARENT_SIZE];
+    struct trace_span span;
 
     if (!files || !rejects) {
         return err_nomem(err);
@@ -213,8 +215,13 @@ static int finish_upload(struct upload *u, struct idem *idem, struct reply *repl
                                .dataset_id = u->req->params[0],
                                .files = files,
                                .n_files = task_files(u, files),
+                               .traceparent = trace_current_text(trace),
                                .rejects = rejects};
-    if (accept_all(u, idem, batch_id, &batch, reply, ret_keep, err) < 0) {
+    trace_begin(&span, "accept", TRACE_CLIENT);
+    int rc = accept_all(u, idem, batch_id, &batch, reply, ret_keep, err);
+    trace_attr_i64(&span, "docfleet.files", (int64_t)batch.n_files);
+    trace_end_call(&span, rc, err);
+    if (rc < 0) {
         return -1;
     }
     wake(u);

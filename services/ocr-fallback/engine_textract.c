@@ -141,9 +141,16 @@ int textract_call(struct textract *textract, struct job *job, const char *action
         snprintf(err->code, sizeof(err->code), "provider_unavailable");
         return -1;
     }
+    struct trace_span span;
+    trace_begin(&span, "Textract", TRACE_CLIENT);
     int r = http_call(textract->http, &request, &resp, err);
     bool answered = r == 0;
     r = answered ? judge_response(job, &resp, err) : r;
+    trace_attr_text(&span, "rpc.method", action);
+    if (answered) {
+        trace_attr_i64(&span, "http.response.status_code", resp.status);
+    }
+    trace_end_call(&span, r, err);
     job_leave(job, GUARD_TEXTRACT, r, err);
     if (!answered) {
         count_call("unavailable");

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The simulator: production cores with crash points, over tables in memory. Not shipped.
 SIM_UNDER_TEST := libcommon/unit_core.c libcommon/unit_run.c libcommon/stage_queue.c \
-	libcommon/guard.c libcommon/breaker.c libcommon/outcome.c libcommon/event.c \
+	libcommon/guard.c libcommon/breaker.c libcommon/outcome.c libcommon/event.c libcommon/trace.c \
 	services/dispatcher/sfq.c services/dispatcher/sfq_flow.c services/dispatcher/sfq_view.c \
 	services/dispatcher/out.c services/dispatcher/stage_core.c services/dispatcher/stage_heads.c \
 	services/dispatcher/stage_send.c services/dispatcher/stage_sweep.c \

@@ -189,7 +189,7 @@ static void do_dispatch(void)
 {
     struct task_key keys[4];
     int real[4], mine[4];
-    char traces[4][64];
+    struct task_trace traces[4];
     size_t n = 0;
     struct err err;
 

@@ -48,7 +48,7 @@ static int io_heads_any(void *ctx, int stage, bool *ret_any, struct err *err)
 }
 
 static int io_dispatch(void *ctx, const struct task_key *keys, size_t n, int *seqs,
-                       char (*traces)[64], struct err *err)
+                       struct task_trace *traces, struct err *err)
 {
     (void)ctx;
     if (world_db_enter(err) < 0) {
@@ -56,7 +56,7 @@ static int io_dispatch(void *ctx, const struct task_key *keys, size_t n, int *se
     }
     model_dispatch(&w.m, keys, n, seqs);
     for (size_t i = 0; i < n; i++) {
-        traces[i][0] = '\0';
+        traces[i] = (struct task_trace){.wait_ms = 0};
         const struct m_task *t = model_task(&w.m, &keys[i]);
         world_trace("dispatch %s stage %d unit %d seq %d", keys[i].file_id + 30, keys[i].stage,
                     keys[i].unit, seqs[i]);

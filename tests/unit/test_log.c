@@ -145,6 +145,19 @@ static void test_long(void **state)
     assert_int_equal(json_integer_value(json_object_get(doc, "after")), 2);
 }
 
+static void test_text_form(void **state)
+{
+    char text[512] = "";
+
+    (void)state;
+    log_set_format("text");
+    log_warn("it is late", kv_str("stage", "ocr"), kv_str("why", "two\nlines"), kv_i64("n", 3));
+    log_set_format("json");
+    assert_true(pread(fileno(sink), text, sizeof(text) - 1, 0) > 0);
+    assert_string_equal(text + strlen("2026-01-02T03:04:05.678Z"),
+                        " warn  unit: it is late stage=ocr why=\"two\\u000alines\" n=3\n");
+}
+
 static void test_context(void **state)
 {
     char key[16], value[200];
@@ -168,7 +181,7 @@ static void test_context(void **state)
     {
         log_info("bounded");
         CLEANUP(json_cleanup) json_t *doc = line();
-        assert_int_equal(json_object_size(doc), 4 + 6);
+        assert_int_equal(json_object_size(doc), 4 + 8);
     }
     log_context_clear();
     log_info("without");
@@ -183,6 +196,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_levels, begin, end),
         cmocka_unit_test_setup_teardown(test_hostile, begin, end),
         cmocka_unit_test_setup_teardown(test_long, begin, end),
+        cmocka_unit_test_setup_teardown(test_text_form, begin, end),
         cmocka_unit_test_setup_teardown(test_context, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
