@@ -55,6 +55,9 @@ class TlsFleet(rig.Fleet):
 
 @pytest.fixture(scope="module")
 def tls_servers():
+    import conftest
+    if conftest._state["current"]:
+        conftest._stop_current()
     made = tls.TlsServers()
     try:
         made.start()

@@ -21,6 +21,26 @@ def collector():
     made.stop()
 
 
+@pytest.fixture(scope="module")
+def life():
+    made = Collector()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def traced(servers, life):
+    """A whole fleet with traces and every log line; the first tests of this file have it."""
+    import conftest
+    made = rig.Fleet(servers, {
+        "DOCFLEET_OTLP_ENDPOINT": life.url + "/", "DOCFLEET_OTLP_HEADERS": "x-tenant=blue",
+        "DOCFLEET_LOG_LEVEL": "debug", "DOCFLEET_LOG_FORMAT": "json"})
+    conftest._activate(made)
+    yield made.start()
+    if conftest._state["current"] is made:
+        conftest._stop_current()
+
+
 def traceparent(flags="01"):
     trace = secrets.token_hex(16)
     return trace, secrets.token_hex(8), flags
@@ -50,10 +70,9 @@ def check_tree(spans, caller):
     return roots[0], by_id
 
 
-def test_one_trace_is_a_files_whole_life(new_fleet, collector, fixture_path):
+def test_one_trace_is_a_files_whole_life(traced, life, fixture_path):
     """A scan: text finds none, ocr reads it, then ai, preview and thumbnail."""
-    fleet = new_fleet(env={"DOCFLEET_OTLP_ENDPOINT": collector.url + "/",
-                           "DOCFLEET_OTLP_HEADERS": "x-tenant=blue"}).start()
+    fleet, collector = traced, life
     client, parent = fleet.client(), traceparent()
     file_id = upload(client, [fixture_path("samples/invoice-scan.pdf")], parent)
     assert client.wait_done(file_id, 180)["state"] == "done"
@@ -82,6 +101,46 @@ def test_one_trace_is_a_files_whole_life(new_fleet, collector, fixture_path):
     sent = b"".join(body for _, body in collector.requests)
     for word in (b"invoice-scan", b"Nordwind", b"X-Amz", b"uploads/", fleet.servers.s3_secret.encode()):
         assert word not in sent, word
+
+
+def test_logs_say_where_and_never_what(traced, fixture_path):
+    """Marked words in a document, its name, and every secret: none is in any log, at any level."""
+    word, name = "zyxmarkedword", "qqmarkedname"
+    fleet = traced
+    client = fleet.client()
+    text = f"Invoice number: {word}-1\nTotal amount: EUR 12.50\n" * 20
+    broken = b"%PDF-1.7\n" + word.encode() + b"\n%%EOF"
+    up = client.upload(client.dataset(), [(name + ".txt", text.encode()), (name + ".pdf", broken),
+                                          fixture_path("invoice.pdf")])
+    for item in up["files"]:
+        client.wait_done(item["id"], 180)
+        client.request("GET", f"/files/{item['id']}/content")
+        client.request("GET", f"/files/{item['id']}/text")
+    client.request("GET", "/files", params={"q": word})
+    client.session.headers["Authorization"] = "Bearer dfk_marked_" + "s3cr3tmark" * 4
+    client.request("GET", "/datasets", expect=401)
+    dead = fleet.sql("SELECT 1 FROM dead_letter")
+    assert dead, "the broken file is told about somewhere"
+    keys = [k.split("_")[-1] for k in fleet._keys.values()]
+    hidden = [word, name, "s3cr3tmark", "X-Amz-Signature", fleet.servers.s3_secret, *keys,
+              f":{fleet.servers.pg_password}@"]
+    hidden += [base64.b64encode(h.encode()).decode().rstrip("=") for h in (word, name)]
+    files = {item["id"] for item in up["files"]}
+    told = set()
+    for service_name in rig.SERVICES:
+        process = fleet.process(service_name)
+        for line in process.log().splitlines():
+            for secret in hidden:
+                assert secret not in line, f"{service_name}: {line}"
+            doc = json.loads(line)
+            assert {"time", "level", "service", "msg"} <= set(doc), line
+            assert doc["service"] == service_name
+            if doc["msg"] == "unit done":
+                assert {"file", "batch", "stage", "unit", "attempt"} <= set(doc), line
+                told.add((doc["file"], doc["stage"]))
+            if doc["msg"] == "request":
+                assert doc["requestId"], line
+    assert {stage for file, stage in told if file in files} >= {"text", "ai", "preview"}
 
 
 def test_retry_takeover_and_the_callers_no(new_fleet, collector):
@@ -140,8 +199,9 @@ def test_the_collector_may_be_slow_away_or_picky(new_fleet, collector):
     assert client.get("/datasets").status_code == 200
 
 
-def test_without_an_endpoint_nothing_is_recorded_and_contexts_go_through(fleet, client):
-    parent = traceparent()
+def test_without_an_endpoint_nothing_is_recorded_and_contexts_go_through(new_fleet):
+    fleet, parent = new_fleet().start("ingest-gateway"), traceparent()
+    client = fleet.client()
     file_id = upload(client, {"a.txt": b"plain\n"}, parent)
     stored = fleet.sql("SELECT DISTINCT traceparent FROM task WHERE file_id = %s", file_id)
     assert [row["traceparent"] for row in stored] == ["00-" + "-".join(parent)]
@@ -150,43 +210,3 @@ def test_without_an_endpoint_nothing_is_recorded_and_contexts_go_through(fleet, 
     assert fleet.sql("SELECT DISTINCT traceparent FROM task WHERE file_id = %s", bad)[0][
         "traceparent"] is None
     assert not any("trace_spans" in name for name in fleet.metrics("ingest-gateway"))
-
-
-def test_logs_say_where_and_never_what(new_fleet, fixture_path):
-    """Marked words in a document, its name, and every secret: none is in any log, at any level."""
-    word, name = "zyxmarkedword", "qqmarkedname"
-    fleet = new_fleet(env={"DOCFLEET_LOG_LEVEL": "debug", "DOCFLEET_LOG_FORMAT": "json"}).start()
-    client = fleet.client()
-    text = f"Invoice number: {word}-1\nTotal amount: EUR 12.50\n" * 20
-    broken = b"%PDF-1.7\n" + word.encode() + b"\n%%EOF"
-    up = client.upload(client.dataset(), [(name + ".txt", text.encode()), (name + ".pdf", broken),
-                                          fixture_path("invoice.pdf")])
-    for item in up["files"]:
-        client.wait_done(item["id"], 180)
-        client.request("GET", f"/files/{item['id']}/content")
-        client.request("GET", f"/files/{item['id']}/text")
-    client.request("GET", "/files", params={"q": word})
-    client.session.headers["Authorization"] = "Bearer dfk_marked_" + "s3cr3tmark" * 4
-    client.request("GET", "/datasets", expect=401)
-    dead = fleet.sql("SELECT 1 FROM dead_letter")
-    assert dead, "the broken file is told about somewhere"
-    keys = [k.split("_")[-1] for k in fleet._keys.values()]
-    hidden = [word, name, "s3cr3tmark", "X-Amz-Signature", fleet.servers.s3_secret, *keys,
-              f":{fleet.servers.pg_password}@"]
-    hidden += [base64.b64encode(h.encode()).decode().rstrip("=") for h in (word, name)]
-    files = {item["id"] for item in up["files"]}
-    told = set()
-    for service_name in rig.SERVICES:
-        process = fleet.process(service_name)
-        for line in process.log().splitlines():
-            for secret in hidden:
-                assert secret not in line, f"{service_name}: {line}"
-            doc = json.loads(line)
-            assert {"time", "level", "service", "msg"} <= set(doc), line
-            assert doc["service"] == service_name
-            if doc["msg"] == "unit done":
-                assert {"file", "batch", "stage", "unit", "attempt"} <= set(doc), line
-                told.add((doc["file"], doc["stage"]))
-            if doc["msg"] == "request":
-                assert doc["requestId"], line
-    assert {stage for file, stage in told if file in files} >= {"text", "ai", "preview"}
