@@ -12,7 +12,7 @@
 /* How the brokers are reached. All borrowed; they live as long as the process. Only brokers must be
  * set; NULL and "" are the same. */
 struct bus_access {
-    const struct bus_access *access;   /* host:port, comma separated */
+    const char *brokers;   /* host:port, comma separated */
     const char *protocol;  /* PLAINTEXT (default), SSL, SASL_PLAINTEXT, SASL_SSL */
     const char *mechanism; /* of SASL_*: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 */
     const char *username;
@@ -118,8 +118,8 @@ struct bus_topic {
 int bus_create_topics(const struct bus_access *access, const struct bus_topic *topics, size_t n,
                       struct err *err) WARN_UNUSED;
 /* Commits offset 0 for every partition of the topic that has no committed offset in the group. */
-int bus_seed_offsets(const struct bus_access *access, const char *group, const char *topic, int partitions,
-                     struct err *err) WARN_UNUSED;
+int bus_seed_offsets(const struct bus_access *access, const char *group, const char *topic,
+                     int partitions, struct err *err) WARN_UNUSED;
 
 /* What an operator wants to know
  * ------------------------------------------------------------------*/
