@@ -3,6 +3,7 @@
  * Starts the gateway and ends it: probes say no, listeners close, streams end with a word, requests
  * finish until the grace is over, and only then connections are cut.
  */
+#include "libcommon/cert.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "libcommon/service.h"
@@ -193,6 +194,7 @@ static int start_probes(struct err *err)
     const struct health_dep kafka = {"kafka", false, event_hub_check, gateway.hub, 0};
 
     metrics_set("docfleet_event_streams", "", 0);
+    cert_watch("oidc_ca", gateway_options.oidc_ca_file, CERT_CA);
     return service_probes(&service, true, &kafka, 1, err);
 }
 

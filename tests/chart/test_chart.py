@@ -712,3 +712,23 @@ def test_the_script_for_commands_makes_a_job_of_the_mould(tmp_path):
     words = re.search(r'"value":(\[.*?\])\}', calls).group(1)
     assert json.loads(words) == ["user", "create", 'o"ps', "--admin"]
     assert re.search(r"delete job \S+", calls)
+
+
+def test_canary():
+    """One process that reaches the gateway alone and may be scraped; without a key it is refused."""
+    values = chart.merge(chart.EVERYTHING, {"canary": {"enabled": True, "existingSecret": "key", "every": "5m"}})
+    found = {o["kind"]: o for o in chart.render(values) if o["metadata"]["name"] == "r-docfleet-canary"
+             and o["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"}
+    pod = found["Deployment"]["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    assert container["args"] == ["canary", "--listen", "0.0.0.0:9100", "--every", "5m", "--objective", "60s"]
+    assert pod["metadata"]["labels"]["docfleet-metrics"] == "true" and "initContainers" not in pod["spec"]
+    names = {e["name"] for e in container["env"]}
+    assert "DOCFLEET_API_KEY_FILE" in names and "DOCFLEET_DATABASE_URL_FILE" not in names
+    policy = found["NetworkPolicy"]["spec"]
+    assert [p["port"] for rule in policy["egress"] for p in rule["ports"]] == [53, 53, 8080]
+    assert [p["port"] for rule in policy["ingress"] for p in rule["ports"]] == [9100]
+    with pytest.raises(Exception, match="canary.existingSecret is required"):
+        chart.render(chart.merge(chart.EVERYTHING, {"canary": {"enabled": True}}))
+    assert not [o for o in chart.render(chart.EVERYTHING)
+                if o["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"]

@@ -130,6 +130,8 @@ VALUES = {
     "metrics": obj({"serviceMonitor": watched(interval=DURATION),
                     "prometheusRule": watched(runbookUrl=URL),
                     "dashboards": watched(annotations=LABELS)}),
+    "canary": obj({"enabled": BOOL, "existingSecret": SECRET_NAME, "key": NAME, "every": DURATION,
+                   "objective": DURATION, "resources": RESOURCES}),
     "tests": obj({"enabled": BOOL, "canary": obj({"existingSecret": SECRET_NAME, "key": NAME,
                                                   "dataset": {"type": "string", "pattern": "^([0-9a-f-]{36})?$"}})}),
 }
