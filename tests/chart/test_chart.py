@@ -718,7 +718,7 @@ def test_canary():
     """One process that reaches the gateway alone and may be scraped; without a key it is refused."""
     values = chart.merge(chart.EVERYTHING, {"canary": {"enabled": True, "existingSecret": "key", "every": "5m"}})
     found = {o["kind"]: o for o in chart.render(values) if o["metadata"]["name"] == "r-docfleet-canary"
-             and o["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"}
+             and o["metadata"]["labels"].get("app.kubernetes.io/component") == "canary"}
     pod = found["Deployment"]["spec"]["template"]
     container = pod["spec"]["containers"][0]
     assert container["args"] == ["canary", "--listen", "0.0.0.0:9100", "--every", "5m", "--objective", "60s"]
@@ -731,4 +731,4 @@ def test_canary():
     with pytest.raises(Exception, match="canary.existingSecret is required"):
         chart.render(chart.merge(chart.EVERYTHING, {"canary": {"enabled": True}}))
     assert not [o for o in chart.render(chart.EVERYTHING)
-                if o["metadata"]["labels"]["app.kubernetes.io/component"] == "canary"]
+                if o["metadata"]["labels"].get("app.kubernetes.io/component") == "canary"]
