@@ -85,6 +85,8 @@ static const struct {
     {"docfleet_claims_stale_total", COUNTER, "stage", "Work orders skipped at the claim"},
     {"docfleet_handed_back_total", COUNTER, "stage",
      "Work orders given back before they were claimed"},
+    {"docfleet_producer_renewals_total", COUNTER, "",
+     "Kafka producers that had given themselves up and were made anew"},
     {"docfleet_records_skipped_total", COUNTER, "stage", "Kafka records that could not be read"},
     {"docfleet_leases_lost_total", COUNTER, "stage", "Units whose lease was lost while they ran"},
     {"docfleet_breaker_state", GAUGE, "dependency", "0 closed, 1 half-open, 2 open, by dependency"},

@@ -65,18 +65,6 @@ static int remove_prefix(struct job *job, const char *prefix, uint64_t *n, struc
     return r;
 }
 
-static int is_held(struct job *job, bool *ret_held, struct err *err)
-{
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {job->claim->dataset_id};
-
-    if (db_run(job->ctx->service->db, "SELECT dataset_held($1::uuid)", 1, params, &res, err) < 0) {
-        return -1;
-    }
-    *ret_held = db_bool(res, 0, 0);
-    return 0;
-}
-
 static int clean_handle(struct job *job, struct err *err)
 {
     const struct task_claim *claim = job->claim;
@@ -84,7 +72,7 @@ static int clean_handle(struct job *job, struct err *err)
     uint64_t n = 0;
     bool held = false;
 
-    if (is_held(job, &held, err) < 0) {
+    if (sweep_held(job->ctx->service, job->claim->dataset_id, &held, err) < 0) {
         return -1;
     }
     if (held) { /* removed before the hold; its bytes are not, and wait */

@@ -68,6 +68,17 @@ int sweep_guard(struct service *service, struct db_conn **ret_guard, struct err 
     return 0;
 }
 
+int sweep_held(struct service *service, const char *dataset_id, bool *ret_held, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_run(service->db, "SELECT dataset_held($1::uuid)", 1, &dataset_id, &res, err) < 0) {
+        return -1;
+    }
+    *ret_held = db_bool(res, 0, 0);
+    return 0;
+}
+
 int sweep_prefix(struct store *store, const char *prefix, uint64_t *n, struct err *err)
 {
     struct key_page page = {0};

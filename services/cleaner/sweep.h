@@ -11,6 +11,9 @@
 /* Held while objects are deleted (release it afterwards); ERR_TRANSIENT "backup_running" while a
  * backup wants everything to stay. */
 int sweep_guard(struct service *service, struct db_conn **ret_guard, struct err *err) WARN_UNUSED;
+/* Whether a legal hold keeps what is in the dataset. */
+int sweep_held(struct service *service, const char *dataset_id, bool *ret_held,
+               struct err *err) WARN_UNUSED;
 /* At most STORE_DELETE_MAX keys, under the guard; adds their number to *n. While a backup runs they
  * stay for the next sweep. */
 int sweep_keys(struct service *service, const char *const *keys, size_t k, uint64_t *n,

@@ -128,8 +128,7 @@ void check_kafka_groups(struct doctor *d)
         if (partitions == 0) {
             continue;
         }
-        if (bus_group(&d->ctl->service.bus, group, stage_topic(s), partitions, &info,
-                      &err) < 0) {
+        if (bus_group(&d->ctl->service.bus, group, stage_topic(s), partitions, &info, &err) < 0) {
             found(d, FOUND_WARNING, NULL, "%s: %s", group, err.msg);
             good = false;
             continue;

@@ -194,4 +194,4 @@ def test_stages_and_users(gateway, admin, alice):
     problem(admin.request("PATCH", f"/admin/users/{nobody}", json={"weight": 1}), 404, "not_found")
     admin.request("PATCH", f"/admin/users/{me['id']}", 200, json={"weight": 1})
     actions = {r["action"] for r in gateway.sql("select action from audit")}
-    assert {"stage.pause", "stage.resume", "user.weight"} <= actions
+    assert {"stage.pause", "stage.resume", "user.change"} <= actions
