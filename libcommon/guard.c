@@ -40,10 +40,14 @@ static void show(const struct guard *guard, enum guard_dep dep)
 
 void guard_use(struct guard *guard, enum guard_dep dep, enum guard_need need)
 {
+    char labels[64];
+
     pthread_mutex_lock(&guard->lock);
     guard->deps[dep].need = need;
     show(guard, dep);
     pthread_mutex_unlock(&guard->lock);
+    snprintf(labels, sizeof(labels), "dependency=\"%s\"", guard_name(dep));
+    metrics_add("docfleet_breaker_openings_total", labels, 0); /* rates need a beginning */
 }
 
 int guard_enter(struct guard *guard, enum guard_dep dep, uint64_t now_ms, int64_t *ret_wait_ms,

@@ -223,6 +223,24 @@ static void show_lag(void *arg)
     metrics_set("docfleet_kafka_lag", worker->core.label, (double)bus_lag(worker->consumer));
 }
 
+/* A counter that begins with its first event hides it from rates: they begin with 0. */
+static void begin_counters(const char *label)
+{
+    static const char *const plain[] = {"docfleet_handed_back_total", "docfleet_claims_stale_total",
+                                        "docfleet_records_skipped_total",
+                                        "docfleet_leases_lost_total"};
+    static const char *const outcomes[] = {"done", "failed", "skipped"};
+    char labels[80];
+
+    for (size_t i = 0; i < ARRAY_LEN(plain); i++) {
+        metrics_add(plain[i], label, 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(outcomes); i++) {
+        snprintf(labels, sizeof(labels), "%s,outcome=\"%s\"", label, outcomes[i]);
+        metrics_add("docfleet_files_total", labels, 0);
+    }
+}
+
 struct breaker_check {
     struct guard *guard;
     enum guard_dep dep;
@@ -259,6 +277,7 @@ static int start_probes(struct worker *worker, struct err *err)
         deps[n++] = worker->ctx.provider;
     }
     metrics_set("docfleet_slots", worker->core.label, worker->core.slots);
+    begin_counters(worker->core.label);
     metrics_collect(show_lag, worker);
     return service_probes(&worker->service, worker->stage->store_required, deps, n, err);
 }

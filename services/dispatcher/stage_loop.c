@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libcommon/log.h"
+#include "libcommon/metrics.h"
 #include "services/dispatcher/dispatcher.h"
 
 #define FOLLOW_MS 1000U
@@ -19,6 +20,17 @@ struct loop {
     bool leads;
     char (*users)[UUID_TEXT];
 };
+
+/* A counter that begins with its first event hides it from rates: they begin with 0. */
+static void begin_counters(int stage)
+{
+    char label[32];
+
+    snprintf(label, sizeof(label), "stage=\"%s\"", stage_name(stage));
+    metrics_add("docfleet_dispatched_total", label, 0);
+    metrics_add("docfleet_lease_takeovers_total", label, 0);
+    metrics_add("docfleet_sweeper_reemits_total", label, 0);
+}
 
 static int loop_init(struct loop *loop, struct stage_thread *thread, struct err *err)
 {
@@ -36,6 +48,7 @@ static int loop_init(struct loop *loop, struct stage_thread *thread, struct err 
         .lease_ms = d->service.core.lease_ms,
     };
 
+    begin_counters(thread->stage);
     *loop = (struct loop){.d = d,
                           .leader = {.key = thread->stage + LEADER_SHARD * thread->shard},
                           .users = calloc(WAKE_USERS_MAX, UUID_TEXT)};
