@@ -16,10 +16,10 @@ struct health; /* opaque */
 
 struct health_dep {
     const char *name;
-    bool required; /* /readyz fails without it */
     int (*check)(void *arg, struct err *err);
     void *arg;
     unsigned every_ms; /* 0: 2 s */
+    bool required;     /* /readyz fails without it */
 };
 
 /* Starts the server and a thread for each dependency, so that one that hangs hides no other. A

@@ -297,8 +297,8 @@ int service_probes(struct service *service, bool store_required, const struct he
                    size_t n_more, struct err *err)
 {
     struct health_dep deps[HEALTH_DEPS_MAX] = {
-        {"postgres", true, check_db, service->db, 0},
-        {"store", store_required, check_store, service->store, 0},
+        {"postgres", check_db, service->db, 0, true},
+        {"store", check_store, service->store, 0, store_required},
     };
 
     if (n_more > HEALTH_DEPS_MAX - 2) {

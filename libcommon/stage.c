@@ -262,15 +262,15 @@ static int start_probes(struct worker *worker, struct err *err)
                                                   "breaker_scanner"};
     static struct breaker_check checks[GUARD_DEPS];
     struct health_dep deps[1 + GUARD_DEPS + 1] = {
-        {"kafka", true, check_kafka, worker->consumer, 0}};
+        {"kafka", check_kafka, worker->consumer, 0, true}};
     size_t n = 1;
 
     for (int dep = 0; dep < GUARD_DEPS; dep++) {
         enum guard_need need = guard_need(&worker->guard, dep);
         if (need != GUARD_UNUSED) {
             checks[dep] = (struct breaker_check){&worker->guard, dep};
-            deps[n++] = (struct health_dep){names[dep], need != GUARD_HELPFUL, check_breaker,
-                                            &checks[dep], BREAKER_LOOK_MS};
+            deps[n++] = (struct health_dep){names[dep], check_breaker, &checks[dep],
+                                            BREAKER_LOOK_MS, need != GUARD_HELPFUL};
         }
     }
     if (worker->ctx.provider.check) {

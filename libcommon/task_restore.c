@@ -5,11 +5,14 @@
  */
 #include "libcommon/task.h"
 
-static const char *const restore_sql[] = {
+static const char requeue_sql[] =
     "UPDATE docfleet.task SET state = 0, q = 0, lease_until = NULL, lease_owner = NULL,"
     "   lease_token = lease_token + 1, dispatch_seq = dispatch_seq + 1,"
     "   refunds = refunds + CASE state WHEN 2 THEN 1 ELSE 0 END, updated_at = now()"
-    " WHERE state IN (1, 2)",
+    " WHERE state IN (1, 2)";
+
+static const char *const restore_sql[] = {
+    requeue_sql,
     "DELETE FROM docfleet.worker",
     "DELETE FROM docfleet.backlog",
     "DELETE FROM docfleet.queue_state",

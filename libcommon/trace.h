@@ -59,7 +59,7 @@ struct trace_span {
 typedef void (*trace_sink_fn)(const struct trace_span *span, uint64_t end_ns);
 
 /* From now on spans go to the sink, and this share of new traces is sampled. NULL: off again. */
-void trace_setup(trace_sink_fn sink, double sample);
+void trace_setup(trace_sink_fn fn, double sample);
 bool trace_on(void);
 
 /* traceparent as text: version, ids, flags. false: it is none, by the letter of the specification

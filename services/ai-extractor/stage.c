@@ -341,7 +341,7 @@ static int ai_setup(struct stage_ctx *ctx, struct err *err)
     }
     if (state->openai) {
         ctx->provider =
-            (struct health_dep){"ai", false, http_peer_check, &state->peer, HTTP_PEER_EVERY_MS};
+            (struct health_dep){"ai", http_peer_check, &state->peer, HTTP_PEER_EVERY_MS, false};
     }
     return 0;
 }

@@ -69,7 +69,7 @@ static int start_all(struct dispatcher *d, struct threads *threads,
 
 static int serve(struct dispatcher *d, struct err *err)
 {
-    const struct health_dep kafka = {"kafka", true, check_kafka, d->producer, 0};
+    const struct health_dep kafka = {"kafka", check_kafka, d->producer, 0, true};
     struct threads threads = {.n = 0};
     struct stage_thread stages[SHARDS_MAX][STAGE_MAX + 1];
 

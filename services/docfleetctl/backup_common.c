@@ -13,8 +13,6 @@
 #define PAGE 1000
 #define ARGS_MAX 16
 
-extern char **environ;
-
 /* Objects
  * ----------------------------------------------------------------------------------------*/
 
@@ -253,6 +251,9 @@ int backup_spawn(const char *database_url, const char *const *argv, struct err *
     /* No other thread reads the environment. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     if (password && setenv("PGPASSWORD", password, 1) < 0) {
         return err_nomem(err);
+    }
+    if (!args[0]) {
+        return err_set(err, ERR_FATAL, "internal", "no program to start");
     }
     int rc = posix_spawnp(&pid, args[0], NULL, NULL, (char *const *)(uintptr_t)args, environ);
     if (rc != 0) {

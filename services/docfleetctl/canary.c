@@ -372,7 +372,7 @@ static int run_once(struct canary *canary, uint64_t *ret_ms, struct err *err)
 static int start_probes(struct canary *canary, const char *listen, struct http_peer *peer,
                         struct err *err)
 {
-    const struct health_dep gateway = {"gateway", true, http_peer_check, peer, 0};
+    const struct health_dep gateway = {"gateway", http_peer_check, peer, 0, true};
     const char *colon = strrchr(listen, ':');
     char address[64], *end_of = NULL;
     long port = colon ? strtol(colon + 1, &end_of, 10) : -1;

@@ -200,7 +200,7 @@ static json_t *outcome_json(const struct object *o)
                                               : "waiting";
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I}", "key", o->key, "etag", o->etag,
                      "bytes", (json_int_t)o->bytes, "state", state, "code", o->why.code, "detail",
-                     o->why.msg, "tries", (json_int_t)(o->tries + !aborted), "wait",
+                     o->why.msg, "tries", (json_int_t)o->tries + !aborted, "wait",
                      (json_int_t)(aborted ? 0 : wait_ms));
 }
 

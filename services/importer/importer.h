@@ -43,6 +43,11 @@ struct importer {
 
 /* One run at work. */
 struct run {
+    double max_failed_percent;
+    int64_t max_unfetched;
+    int64_t no;
+    int64_t token;
+    int64_t age_ms; /* since it was taken up first */
     char run_id[UUID_TEXT];
     char import_id[UUID_TEXT];
     char user_id[UUID_TEXT];
@@ -51,14 +56,9 @@ struct run {
     char name[IMPORT_NAME_MAX + 1];
     char source[64]; /* "": the fleet's own store */
     char prefix[STORE_KEY_MAX + 1];
-    bool remove_vanished;
-    double max_failed_percent;
-    int64_t max_unfetched;
-    int64_t no;
-    int64_t token;
-    int64_t age_ms; /* since it was taken up first */
     char state[12];
     char queued_by[12];
+    bool remove_vanished;
     bool dataset_gone;
 };
 

@@ -191,7 +191,7 @@ static int start_servers(struct err *err)
 /* Without Kafka uploads go on, and streams are fed by looking into Postgres. */
 static int start_probes(struct err *err)
 {
-    const struct health_dep kafka = {"kafka", false, event_hub_check, gateway.hub, 0};
+    const struct health_dep kafka = {"kafka", event_hub_check, gateway.hub, 0, false};
 
     metrics_set("docfleet_event_streams", "", 0);
     cert_watch("oidc_ca", gateway_options.oidc_ca_file, CERT_CA);

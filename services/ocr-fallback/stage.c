@@ -283,8 +283,8 @@ static int ocr_setup(struct stage_ctx *ctx, struct err *err)
     if (textract) {
         guard_use(ctx->guard, GUARD_TEXTRACT,
                   strcmp(ocr_options.engine, "textract") == 0 ? GUARD_BY_UNIT : GUARD_HELPFUL);
-        ctx->provider = (struct health_dep){"textract", false, http_peer_check,
-                                            textract_peer(textract), HTTP_PEER_EVERY_MS};
+        ctx->provider = (struct health_dep){"textract", http_peer_check, textract_peer(textract),
+                                            HTTP_PEER_EVERY_MS, false};
     }
     ctx->state = textract;
     return 0;

@@ -32,7 +32,7 @@ struct exchange {
 static int unavailable(struct err *err, const char *what, int code)
 {
     return err_set(err, ERR_TRANSIENT, "scanner_unavailable", "virus scanner: %s%s%s", what,
-                   code ? ": " : "", code ? strerror(code) : "");
+                   code ? ": " : "", code ? strerrordesc_np(code) : "");
 }
 
 /* Waits until the socket is ready, the exchange or this wait is over, or the unit is taken back. */

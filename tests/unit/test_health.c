@@ -76,8 +76,8 @@ static void wait_body(struct health *health, const char *path, int status, const
 
 static struct health *start(struct fake *needed, struct fake *other)
 {
-    const struct health_dep deps[] = {{"needed", true, check_fake, needed, QUICK_MS},
-                                      {"other", false, check_fake, other, QUICK_MS}};
+    const struct health_dep deps[] = {{"needed", check_fake, needed, QUICK_MS, true},
+                                      {"other", check_fake, other, QUICK_MS, false}};
     struct health *health = NULL;
     struct err err = ERR_INIT;
 
