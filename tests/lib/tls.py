@@ -35,6 +35,13 @@ def newer_librdkafka():
     return glob.glob(folder + "/librdkafka*")[0]
 
 
+def system_librdkafka():
+    """The version our programs are linked with, as (2, 0, 2)."""
+    version = subprocess.run(["pkg-config", "--modversion", "rdkafka"], capture_output=True,
+                             text=True, check=True).stdout
+    return tuple(int(n) for n in version.strip().split("."))
+
+
 class Authority:
     def __init__(self, folder, name="ca"):
         self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
