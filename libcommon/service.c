@@ -134,8 +134,7 @@ const char *service_ca_file(const struct service *service, const char *own)
     return *file ? file : NULL;
 }
 
-/* Checks what the tables cannot say, and tells the libraries what they read themselves. */
-static int apply_tls(struct service *service, struct err *err)
+int service_access(struct service *service, struct err *err)
 {
     const struct core_options *core = &service->core;
     const char *pg = service_ca_file(service, core->database_ca_file);
@@ -211,7 +210,7 @@ int service_begin(struct service *service, const char *name, int argc, char **ar
     }
     log_setup(name, (enum log_level)log_level_parse(service->core.log_level));
     log_set_format(service->core.log_format);
-    if (apply_tls(service, err) < 0) {
+    if (service_access(service, err) < 0) {
         return -1;
     }
     raise_descriptor_limit();

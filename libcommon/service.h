@@ -94,6 +94,10 @@ bool service_wait(struct service *service, int timeout_ms);
 void service_end(struct service *service);
 /* The direct DSN: for LISTEN, locks and migrations. */
 const char *service_direct_url(const struct service *service);
+/* From the options to the servers: fills service->bus, checks what the tables cannot say, tells the
+ * libraries what they read themselves. service_begin does it; no thread exists yet.
+ * ERR_FATAL "invalid_config". */
+int service_access(struct service *service, struct err *err) WARN_UNUSED;
 /* The CA file of one kind of connection: its own, else the one of all, else NULL (the system's). */
 const char *service_ca_file(const struct service *service, const char *own);
 /* Slots to run at once. */

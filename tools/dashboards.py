@@ -219,6 +219,8 @@ BOARDS = {
             P("Breaker openings", "short",
               ("{{dependency}}",
                f"sum by (dependency) (increase(docfleet_breaker_openings_total{{{N}}}[$__range]))")),
+            P("Kafka producers made anew", "short",
+              ("{{job}}", f"sum by (job) (increase(docfleet_producer_renewals_total{{{N}}}[$__range]))")),
         ]),
     ]),
     "fairness": ("docfleet: fairness", [

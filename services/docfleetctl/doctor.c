@@ -245,6 +245,13 @@ static int load(struct doctor *d, struct err *err)
             }
         }
     }
+    if (service_access(&d->ctl->service, &first) < 0) {
+        CLEANUP(free_cleanup) char *before = STEAL(d->complaints);
+        if (asprintf(&d->complaints, "%s%s\n", before, first.msg) < 0) {
+            d->complaints = NULL;
+            return err_nomem(err);
+        }
+    }
     struct http_client_config config = {
         .user_agent = "docfleetctl",
         .ca_file = *d->ctl->options.url_ca_file ? d->ctl->options.url_ca_file : NULL};

@@ -207,7 +207,7 @@ def test_interrupted_busy_and_over_tls(gateway, tmp_path):
     secure = Relay(gateway.gateway_port, (cert, key))
     env["DOCFLEET_URL"] = secure.url
     refused = gateway.ctl("whoami", env=env, check=False)
-    assert refused.returncode == 1 and "certificate" in refused.stderr
+    assert refused.returncode == 5 and "certificate" in refused.stderr
     assert "alice" in gateway.ctl("whoami", "--ca-file", cert, env=env)
 
 

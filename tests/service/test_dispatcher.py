@@ -43,7 +43,7 @@ class World:
         return found
 
     def wait_led(self, shards=1):
-        rig.wait_until(lambda: sum(map(len, self.leaders().values())) == 6 * shards + 2, 15,
+        rig.wait_until(lambda: sum(map(len, self.leaders().values())) == 7 * shards + 2, 15,
                        what="a leader for everything")
 
 

@@ -239,7 +239,7 @@ async function run() {
 
     begin("sign out forgets the key");
     await page.getByRole("button", { name: "Sign out" }).click();
-    await page.getByLabel("API key").waitFor();
+    await page.getByRole("button", { name: "Use an API key instead" }).waitFor();
     assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 
     begin("nothing was refused by the content policy and no script failed");
