@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "libcommon/base.h"
+#include "libcommon/states.h"
 
 /* How many first bytes a caller should offer. */
 #define FILETYPE_HEAD 4096U
@@ -45,11 +45,11 @@ enum file_kind {
     FILE_KINDS, /* their number */
 };
 
-/* The tasks the gateway inserts with the file; later ones come from the stages themselves. */
+/* A file's first tasks, as bits of their stages; later ones come from the stages themselves. */
 enum file_task {
-    FILE_TASK_TEXT = 1 << 0,
-    FILE_TASK_PREVIEW = 1 << 1,
-    FILE_TASK_THUMBNAIL = 1 << 2,
+    FILE_TASK_TEXT = 1 << STAGE_TEXT,
+    FILE_TASK_PREVIEW = 1 << STAGE_PREVIEW,
+    FILE_TASK_THUMBNAIL = 1 << STAGE_THUMBNAIL,
 };
 
 struct filetype {

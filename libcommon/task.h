@@ -36,9 +36,8 @@ struct task_file {
     const char *kind; /* file_kind_name() */
     const char *etag; /* may be NULL */
     int64_t bytes;
-    bool thumbnail; /* insert the thumbnail task at once (raster images) */
-    bool text;      /* insert the text task (everything but old office files) */
-    bool scan;      /* insert the scan task instead: its end inserts the others */
+    unsigned stages; /* bits 1 << stage: its first tasks, of its kind (filetype.h), or the scan
+                      * alone, whose end inserts those of its kind */
 };
 
 struct task_batch {

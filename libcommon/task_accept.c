@@ -40,26 +40,25 @@ static const char accept_sql[] =
     " INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     " SELECT dataset_id, batch_id, NULL, 1, count(*) FROM f GROUP BY dataset_id, batch_id";
 
-static json_t *accept_file_json(const struct task_file *file)
+static json_t *stages_json(unsigned stages)
 {
-    json_t *stages = json_array();
+    json_t *list = json_array();
 
-    if (file->scan) {
-        json_array_append_new(stages, json_integer(STAGE_SCAN));
-    } else {
-        if (file->text) {
-            json_array_append_new(stages, json_integer(STAGE_TEXT));
-        }
-        json_array_append_new(stages, json_integer(STAGE_PREVIEW));
-        if (file->thumbnail) {
-            json_array_append_new(stages, json_integer(STAGE_THUMBNAIL));
+    for (int s = 1; s <= STAGE_MAX; s++) {
+        if (stages >> s & 1U) {
+            json_array_append_new(list, json_integer(s));
         }
     }
+    return list;
+}
+
+static json_t *accept_file_json(const struct task_file *file)
+{
     /* jsonb_to_recordset reads a Postgres array from its JSON form. */
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:I, s:o}", "id", file->file_id, "name",
                      file->name, "key", file->object_key, "sha256", file->sha256, "mime",
                      file->mime, "kind", file->kind, "etag", file->etag, "bytes",
-                     (json_int_t)file->bytes, "stages", stages);
+                     (json_int_t)file->bytes, "stages", stages_json(file->stages));
 }
 
 int task_accept_batch(struct db_conn *conn, const struct task_batch *batch, struct err *err)
@@ -424,8 +423,9 @@ static const char release_sql[] =
     "    errors = '{}', updated_at = now() FROM old WHERE file.file_id = old.file_id"
     "    RETURNING file.*),"
     " t AS (INSERT INTO task (user_id, file_id, stage, unit, generation, cost)"
-    "    SELECT user_id, file_id, s, 0, generation, least(100, greatest(1, bytes / 1048576))::int"
-    "    FROM f, unnest($2::smallint[]) AS s ON CONFLICT DO NOTHING),"
+    "    SELECT user_id, file_id, s::smallint, 0, generation, least(100, greatest(1, bytes / "
+    "1048576))::int"
+    "    FROM f, jsonb_array_elements_text($2::jsonb) AS x(s) ON CONFLICT DO NOTHING),"
     " c AS (INSERT INTO count_delta (dataset_id, batch_id, from_state, to_state, n)"
     "    SELECT dataset_id, batch_id, 5, 1, 1 FROM f),"
     " e AS (INSERT INTO event (user_id, file_id, kind, body) SELECT user_id, file_id,"
@@ -438,13 +438,12 @@ int task_release(struct db *db, const char *file_id, const char *actor, bool *re
 {
     CLEANUP(db_result_cleanup) PGresult *kind = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    char stages[16];
-    const char *params[] = {file_id, stages, actor};
+    const char *find[] = {file_id};
 
     if (db_run(db,
                "SELECT v.kind FROM file f JOIN file_version v USING (file_id, version)"
                " WHERE f.file_id = $1::uuid AND f.state = 5",
-               1, params, &kind, err) < 0) {
+               1, find, &kind, err) < 0) {
         return -1;
     }
     if (PQntuples(kind) == 0) {
@@ -452,16 +451,19 @@ int task_release(struct db *db, const char *file_id, const char *actor, bool *re
         return 0;
     }
     unsigned first = filetype_of(file_kind_parse(PQgetvalue(kind, 0, 0)))->tasks;
-    bool text = first & FILE_TASK_TEXT, thumbnail = first & FILE_TASK_THUMBNAIL;
-    snprintf(stages, sizeof(stages), "{%s4%s}", text ? "1," : "", thumbnail ? ",5" : "");
+    CLEANUP(json_cleanup) json_t *list = stages_json(first);
+    CLEANUP(free_cleanup) char *stages = json_dumps(list, JSON_COMPACT);
+    const char *params[] = {file_id, stages, actor};
+    if (!stages) {
+        return err_nomem(err);
+    }
     if (db_run(db, release_sql, 3, params, &res, err) < 0) {
         return -1;
     }
     *ret_released = PQntuples(res) > 0;
     if (*ret_released) {
         snprintf(ret_user, UUID_TEXT, "%s", PQgetvalue(res, 0, 0));
-        *ret_stages = 1U << STAGE_PREVIEW | (text ? 1U << STAGE_TEXT : 0) |
-                      (thumbnail ? 1U << STAGE_THUMBNAIL : 0);
+        *ret_stages = first;
     }
     return 0;
 }

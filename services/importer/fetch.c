@@ -229,9 +229,7 @@ static size_t task_files(const struct page *page, struct task_file *files)
                 .kind = o->in.type->name,
                 .etag = o->in.etag,
                 .bytes = (int64_t)o->in.size,
-                .thumbnail = (o->in.type->tasks & FILE_TASK_THUMBNAIL) != 0,
-                .text = (o->in.type->tasks & FILE_TASK_TEXT) != 0,
-                .scan = *importer_options.clamd != '\0',
+                .stages = *importer_options.clamd ? 1U << STAGE_SCAN : o->in.type->tasks,
             };
         }
     }

@@ -97,6 +97,12 @@ static int make_answer(const struct upload *u, const char *batch_id, json_t *rej
     return reply_take_json(reply, 202, doc, err);
 }
 
+/* Of its kind; where files are scanned, the scan alone. */
+static unsigned first_stages(const struct upload_file *file)
+{
+    return *gateway_options.clamd ? 1U << STAGE_SCAN : file->type->tasks;
+}
+
 static size_t task_files(const struct upload *u, struct task_file *files)
 {
     size_t n = 0;
@@ -113,9 +119,7 @@ static size_t task_files(const struct upload *u, struct task_file *files)
                 .kind = f->type->name,
                 .etag = f->etag,
                 .bytes = (int64_t)f->size,
-                .thumbnail = (f->type->tasks & FILE_TASK_THUMBNAIL) != 0,
-                .text = (f->type->tasks & FILE_TASK_TEXT) != 0,
-                .scan = *gateway_options.clamd != '\0',
+                .stages = first_stages(f),
             };
         }
     }
@@ -171,21 +175,13 @@ static int accept_all(struct upload *u, const struct idem *idem, const char *bat
 
 static void wake(const struct upload *u)
 {
-    bool stages[STAGE_MAX + 1] = {false};
+    unsigned stages = 0;
 
     for (size_t i = 0; i < u->n_files; i++) {
-        const struct upload_file *f = &u->files[i];
-        if (good(f) && *gateway_options.clamd) {
-            stages[STAGE_SCAN] = true;
-        } else if (good(f)) {
-            stages[STAGE_PREVIEW] = true;
-            stages[STAGE_TEXT] = stages[STAGE_TEXT] || (f->type->tasks & FILE_TASK_TEXT);
-            stages[STAGE_THUMBNAIL] =
-                stages[STAGE_THUMBNAIL] || (f->type->tasks & FILE_TASK_THUMBNAIL);
-        }
+        stages |= good(&u->files[i]) ? first_stages(&u->files[i]) : 0;
     }
     for (int s = 1; s <= STAGE_MAX; s++) {
-        if (stages[s]) {
+        if (stages >> s & 1U) {
             notify_stage(u->req->gw->notifier, s, u->req->who.user_id);
         }
     }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libcommon/filetype.h"
 #include "libcommon/outcome.h"
 #include "tests/sim/fiber.h"
 
@@ -79,9 +80,10 @@ static void do_accept(void)
                                          : a.raster ? "png"
                                                     : "pdf",
                                  .bytes = (int64_t)a.cost * 1048576 + 5,
-                                 .thumbnail = a.thumbnail,
-                                 .text = a.text,
-                                 .scan = a.scan};
+                                 .stages = a.scan     ? 1U << STAGE_SCAN
+                                           : a.ole2   ? FILE_TASK_PREVIEW
+                                           : a.raster ? filetype_of(FILE_PNG)->tasks
+                                                      : filetype_of(FILE_PDF)->tasks};
     const struct task_batch tb = {
         .batch_id = batch, .user_id = user, .dataset_id = DATASET, .files = &tf, .n_files = 1};
     uuid_v7(batch);
