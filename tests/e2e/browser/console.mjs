@@ -134,7 +134,7 @@ async function run() {
     begin("sign in");
     await page.getByLabel("API key").fill(key);
     await page.getByRole("button", { name: "Sign in" }).click();
-    await page.getByRole("button", { name: "Sign out" }).waitFor();
+    await page.getByRole("button", { name: "Sign out", exact: true }).waitFor();
     await page.getByText("Live", { exact: true }).waitFor();
 
     begin("make a dataset with the column editor");
@@ -238,7 +238,7 @@ async function run() {
     await eventually("no file left", async () => (await count("All")) === 0);
 
     begin("sign out forgets the key");
-    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: "Sign out", exact: true }).click();
     await page.getByRole("button", { name: "Use an API key instead" }).waitFor();
     assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 

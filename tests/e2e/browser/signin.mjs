@@ -38,12 +38,12 @@ try {
     await signIn(page, "not the password");
     await page.getByText("The name or the password is wrong.").waitFor();
     await signIn(page, password);
-    await page.getByRole("button", { name: "Sign out" }).waitFor();
+    await page.getByRole("button", { name: "Sign out", exact: true }).waitFor();
     await page.getByText("Live", { exact: true }).waitFor();
     assert.equal(await page.evaluate(() => document.cookie), "", "no script sees the cookie");
     assert.equal(await page.evaluate(() => sessionStorage.length + localStorage.length), 0);
     await page.reload();
-    await page.getByRole("button", { name: "Sign out" }).waitFor();
+    await page.getByRole("button", { name: "Sign out", exact: true }).waitFor();
 
     // what changes something works with the cookie, too
     await page.getByRole("button", { name: "New dataset" }).first().click();
@@ -62,7 +62,7 @@ try {
 
     const other = await open();
     await signIn(other, password);
-    await other.getByRole("button", { name: "Sign out" }).waitFor();
+    await other.getByRole("button", { name: "Sign out", exact: true }).waitFor();
     await page.getByLabel("Present password").fill(password);
     await page.getByLabel("New password").fill("short");
     await page.getByRole("button", { name: "Change password" }).click();
@@ -87,7 +87,7 @@ try {
     await page.getByRole("button", { name: "Use an API key instead" }).click();
     await page.getByLabel("API key").fill(key);
     await page.getByRole("button", { name: "Sign in" }).click();
-    await page.getByRole("button", { name: "Sign out" }).waitFor();
+    await page.getByRole("button", { name: "Sign out", exact: true }).waitFor();
     assert.deepEqual(wrong, []);
 } catch (e) {
     code = 1;
