@@ -50,6 +50,8 @@ static const struct {
     {"docfleet_upload_bytes_total", COUNTER, "protocol", "Bytes received, by protocol"},
     {"docfleet_event_streams", GAUGE, "", "Open streams of live events"},
     {"docfleet_audit_failures_total", COUNTER, "", "Audit rows that could not be written"},
+    {"docfleet_http_limited_total", COUNTER, "bucket",
+     "Requests refused for a rate limit: key, user, address, failures"},
     /* dispatcher */
     {"docfleet_leader", GAUGE, "stage,shard", "1 where this process leads the stage's shard"},
     {"docfleet_queue_depth", GAUGE, "stage,shard,state",

@@ -157,6 +157,9 @@ BOARDS = {
                f"topk(10, sum by (route) (rate(docfleet_http_requests_total{{{N}}}[$__rate_interval])))")),
             P("Time of a request", "s", *quantiles("docfleet_http_request_duration_seconds", "route", N), width=16),
             P("Open event streams", "short", ("streams", f"sum(docfleet_event_streams{{{N}}})")),
+            P("Refused for a limit", "reqps",
+              ("{{bucket}}", f"sum by (bucket) (rate(docfleet_http_limited_total{{{N}}}[$__rate_interval]))"),
+              note="Too many requests of one key, account or address, or too many refused credentials of one address."),
         ]),
         ("Uploads", [
             P("Bytes received", "Bps",

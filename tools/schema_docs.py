@@ -78,7 +78,7 @@ def main():
             found = re.match(r"-- (.*?) -{4,}$", line)
             if found:
                 section = found[1]
-            found = re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \($", line)
+            found = re.match(r"CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?(\w+) \($", line)
             if found:
                 tables.append((section, found[1], *read_table(found[1], lines)))
                 section = None
@@ -96,7 +96,7 @@ def main():
                 while ";" not in statement[-1].partition("--")[0]:
                     statement.append(next(lines))
                 alter(path, statement, tables)
-            elif re.match(r"CREATE TABLE(?! \w+ (\($|PARTITION OF ))", line):
+            elif re.match(r"CREATE (?:UNLOGGED )?TABLE(?! \w+ (\($|PARTITION OF ))", line):
                 sys.exit(f"schema_docs: cannot read {os.path.basename(path)}: {line.strip()}")
     for section, name, rows, keys, tail in tables:
         if section:

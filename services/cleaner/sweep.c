@@ -233,6 +233,9 @@ static const char *const prune_sql[] = {
     " WHERE expires_at < now() - interval '7 days' LIMIT 500)",
     "DELETE FROM login_throttle WHERE key IN (SELECT key FROM login_throttle"
     " WHERE at < now() - interval '1 day' LIMIT 500)",
+    /* Whoever asked nothing for an hour has a full bucket. */
+    "DELETE FROM rate_bucket WHERE key IN (SELECT key FROM rate_bucket"
+    " WHERE at < now() - interval '1 hour' ORDER BY at LIMIT 5000)",
     "DELETE FROM effect WHERE idem_key IN (SELECT idem_key FROM effect"
     " WHERE created_at < now() - interval '30 days' LIMIT 500)",
     /* Tasks of deleted files, then the files: nobody asks for them any more. */

@@ -21,6 +21,7 @@ INCLUDE_SQL(sql_0008, "proto-schemas/postgres/0008_accounts.sql");
 INCLUDE_SQL(sql_0009, "proto-schemas/postgres/0009_stage_shard.sql");
 INCLUDE_SQL(sql_0010, "proto-schemas/postgres/0010_import.sql");
 INCLUDE_SQL(sql_0011, "proto-schemas/postgres/0011_hold.sql");
+INCLUDE_SQL(sql_0012, "proto-schemas/postgres/0012_rate_limits.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
@@ -28,6 +29,6 @@ const struct migration migrations[] = {
     {5, "product", sql_0005},        {6, "page sums", sql_0006},
     {7, "pause", sql_0007},          {8, "accounts", sql_0008},
     {9, "stage shard", sql_0009},    {10, "import", sql_0010},
-    {11, "hold", sql_0011},
+    {11, "hold", sql_0011},          {12, "rate limits", sql_0012},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

@@ -19,7 +19,7 @@
 #define CONSOLE_CSP                                                                                \
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "        \
     "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "                   \
-    "frame-ancestors 'none'"
+    "frame-ancestors 'none'; require-trusted-types-for 'script'"
 
 static const char *type_of(const char *name)
 {
@@ -129,8 +129,6 @@ int console_file(struct request *req, struct reply *reply, struct err *err)
              (unsigned long long)st.st_size);
     struct etag etag = encoding_tag(base, encoding_chosen(req, type_of(path), (size_t)st.st_size));
     if (reply_header(reply, "Content-Security-Policy", CONSOLE_CSP, err) < 0 ||
-        reply_header(reply, "Referrer-Policy", "no-referrer", err) < 0 ||
-        reply_header(reply, "Cross-Origin-Opener-Policy", "same-origin", err) < 0 ||
         reply_header(reply, "ETag", etag.text, err) < 0 ||
         reply_header(reply, "Cache-Control",
                      hashed ? "public, max-age=31536000, immutable" : "no-cache", err) < 0) {

@@ -9,6 +9,7 @@
 #include "libcommon/log.h"
 #include "services/ingest-gateway/audit.h"
 #include "services/ingest-gateway/cond.h"
+#include "services/ingest-gateway/cors.h"
 #include "services/ingest-gateway/encoding.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/pool.h"
@@ -19,9 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-
-#define RAW_LINGER_MS 5000U
 
 void *exchange_start(void *cls, const char *uri, struct MHD_Connection *conn)
 {
@@ -356,14 +354,30 @@ static int check_request(struct exchange *ex, struct err *err)
     return 0;
 }
 
+/* The methods of the address, when it has others than the request's; else NULL. */
+static const char *allowed(const struct err *err)
+{
+    return strcmp(err->code, "method_not_allowed") == 0 ? err->msg + strlen("this address takes ")
+                                                        : NULL;
+}
+
 static void add_allow(struct exchange *ex, const struct err *err)
 {
     struct err ignored = ERR_INIT;
 
-    if (strcmp(err->code, "method_not_allowed") == 0 &&
-        reply_header(&ex->reply, "Allow", err->msg + strlen("this address takes "), &ignored) < 0) {
+    if (allowed(err) && reply_header(&ex->reply, "Allow", allowed(err), &ignored) < 0) {
         ex->reply.n_headers = 0;
     }
+}
+
+/* What a browser asks before a page of another origin may call. */
+static bool answer_preflight(struct exchange *ex, const struct err *err)
+{
+    if (!allowed(err) || !cors_preflight(&ex->req, allowed(err), &ex->reply)) {
+        return false;
+    }
+    ex->replied = true;
+    return true;
 }
 
 static void find_origin(struct exchange *ex)
@@ -389,8 +403,10 @@ static enum MHD_Result first_call(struct exchange *ex, const char *method)
     begin_trace(ex);
     find_origin(ex);
     if (check_request(ex, &err) < 0) {
-        set_reply_error(ex, &err);
-        add_allow(ex, &err);
+        if (!answer_preflight(ex, &err)) {
+            set_reply_error(ex, &err);
+            add_allow(ex, &err);
+        }
         return answer_early(ex);
     }
     int rc = gateway_authorize(ex->req.gw, &ex->req, true, &err);
@@ -406,68 +422,13 @@ static enum MHD_Result first_call(struct exchange *ex, const char *method)
     return begin_body(ex);
 }
 
-/* The answer as bytes on the socket, for a client that is still sending. */
-static void send_raw(struct exchange *ex)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(ex->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-    const struct reply *r = &ex->reply;
-    char head[512];
-    const char *retry = r->status == 503 ? "Retry-After: 5\r\n" : "";
-    int n = snprintf(head, sizeof(head),
-                     "HTTP/1.1 %u %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                     "X-Request-Id: %s\r\n%sConnection: close\r\n\r\n",
-                     r->status, MHD_get_reason_phrase_for(r->status),
-                     r->content_type ? r->content_type : "text/plain", r->body ? r->len : 0,
-                     ex->req.id, retry);
-
-    ex->phase = EX_RAW;
-    ex->status = r->status;
-    ex->discarded = 0;
-    ex->discard_until_ms = clock_mono_ms() + RAW_LINGER_MS;
-    if (!info || n < 0 || (size_t)n >= sizeof(head)) {
-        return;
-    }
-    /* Small enough for an empty send buffer; if not, the client sees a cut answer. */
-    if (send(info->connect_fd, head, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n && r->body &&
-        send(info->connect_fd, r->body, r->len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-        ex->discarded = DISCARD_RAW;
-    }
-    shutdown(info->connect_fd, SHUT_WR);
-}
-
-static enum MHD_Result discard(struct exchange *ex, size_t *size)
-{
-    ex->discarded += *size;
-    atomic_fetch_add(&ex->progress, *size);
-    *size = 0;
-    if (ex->phase == EX_DISCARD &&
-        (ex->content_length > (int64_t)DISCARD_POLITE || ex->discarded > DISCARD_POLITE)) {
-        int64_t left = ex->content_length - (int64_t)ex->body_bytes;
-        if (ex->content_length < 0 || left > (int64_t)DISCARD_POLITE ||
-            ex->discarded > DISCARD_POLITE) {
-            if (ex->server->config.tls) {
-                /* Nothing can be sent around the library here: as much is read as is polite, and
-                 * a client that still sends then learns no more than that it is cut off. */
-                return ex->discarded > DISCARD_POLITE ? MHD_NO : MHD_YES;
-            }
-            send_raw(ex);
-        }
-    }
-    if (ex->phase == EX_RAW &&
-        (ex->discarded > DISCARD_RAW || clock_mono_ms() > ex->discard_until_ms)) {
-        return MHD_NO;
-    }
-    return MHD_YES;
-}
-
 static enum MHD_Result take_stream(struct exchange *ex, const char *data, size_t *size)
 {
     pthread_mutex_lock(&ex->lock);
     if (ex->replied) {
         pthread_mutex_unlock(&ex->lock);
         ex->phase = EX_DISCARD;
-        return discard(ex, size);
+        return exchange_discard(ex, size);
     }
     size_t n = min_size(*size, ex->ring_cap - ex->ring_len);
     size_t tail = (ex->ring_head + ex->ring_len) % ex->ring_cap;
@@ -509,7 +470,7 @@ static enum MHD_Result take_body(struct exchange *ex, const char *data, size_t *
     }
     set_reply_error(ex, &err);
     ex->phase = EX_DISCARD;
-    return discard(ex, size);
+    return exchange_discard(ex, size);
 }
 
 static enum MHD_Result end_of_body(struct exchange *ex)
@@ -554,9 +515,9 @@ enum MHD_Result exchange_call(void *cls UNUSED, struct MHD_Connection *conn UNUS
     case EX_BODY:
         return *size > 0 ? take_body(ex, data, size) : end_of_body(ex);
     case EX_DISCARD:
-        return *size > 0 ? discard(ex, size) : exchange_send(ex);
+        return *size > 0 ? exchange_discard(ex, size) : exchange_send(ex);
     case EX_RAW:
-        return *size > 0 ? discard(ex, size) : MHD_NO;
+        return *size > 0 ? exchange_discard(ex, size) : MHD_NO;
     case EX_HANDLE:
         return exchange_send(ex);
     case EX_SENT:

@@ -100,4 +100,6 @@ bool exchange_gone(struct exchange *ex);
 
 /* Internal to exchange*.c. */
 enum MHD_Result exchange_send(struct exchange *ex);
+/* Body bytes after the answer is known; MHD_NO ends the connection. */
+enum MHD_Result exchange_discard(struct exchange *ex, size_t *size);
 int exchange_check_headers(struct exchange *ex, const char *method, struct err *err) WARN_UNUSED;

@@ -3,6 +3,7 @@
  * The ring between a connection and a worker, and the hand-over of an answer to the library. The
  * content reader never returns "nothing yet" without having suspended first: it would spin.
  */
+#include "services/ingest-gateway/cors.h"
 #include "services/ingest-gateway/events.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
@@ -12,7 +13,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <strings.h>
 
 #define STALL_MS 60000U
 #define BLOCK_SIZE ((size_t)64 << 10)
@@ -237,14 +237,9 @@ static struct MHD_Response *make_response(struct exchange *ex)
     return MHD_create_response_from_buffer(r->len, STEAL(r->body), MHD_RESPMEM_MUST_FREE);
 }
 
-static bool has_header(const struct reply *r, const char *name)
+static void add_header(void *resp, const char *name, const char *value)
 {
-    for (size_t i = 0; i < r->n_headers; i++) {
-        if (strcasecmp(r->headers[i].name, name) == 0) {
-            return true;
-        }
-    }
-    return false;
+    MHD_add_response_header(resp, name, value);
 }
 
 static void add_headers(struct exchange *ex, struct MHD_Response *resp)
@@ -255,17 +250,10 @@ static void add_headers(struct exchange *ex, struct MHD_Response *resp)
         MHD_add_response_header(resp, r->headers[i].name, r->headers[i].value);
     }
     MHD_add_response_header(resp, "X-Request-Id", ex->req.id);
-    MHD_add_response_header(resp, "X-Content-Type-Options", "nosniff");
     if (r->content_type) {
         MHD_add_response_header(resp, "Content-Type", r->content_type);
     }
-    if (!has_header(r, "Cache-Control")) {
-        MHD_add_response_header(resp, "Cache-Control", "no-store");
-    }
-    if (!has_header(r, "Content-Security-Policy")) {
-        MHD_add_response_header(resp, "Content-Security-Policy",
-                                "default-src 'none'; frame-ancestors 'none'; sandbox");
-    }
+    answer_headers(&ex->req, r, add_header, resp);
     if (atomic_load(&ex->req.gw->draining)) {
         MHD_add_response_header(resp, "Connection", "close");
     }

@@ -4,9 +4,11 @@
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "services/ingest-gateway/auth.h"
+#include "services/ingest-gateway/limits.h"
 #include "services/ingest-gateway/router.h"
 
 #include <stdio.h>
+#include <string.h>
 
 void gateway_log_context(const struct request *req)
 {
@@ -47,15 +49,30 @@ void gateway_log_error(struct gateway *gw UNUSED, const struct request *req, con
               kv_str("class", err_class_name(err->class)), kv_str("reason", err->msg), KV_END);
 }
 
+/* Credentials that are not known here cost a query, and so count when they are none. */
+static int authenticate(struct gateway *gw, struct request *req, bool cached_only, struct err *err)
+{
+    int rc = auth_request(gw, req, true, err);
+
+    if (rc <= 0 || cached_only) {
+        return rc;
+    }
+    if (limits_before_login(req, err) < 0) {
+        return -1;
+    }
+    rc = auth_request(gw, req, false, err);
+    if (rc == 0 || strcmp(err->code, "unauthorized") == 0) {
+        limits_after_login(req, rc == 0);
+    }
+    return rc;
+}
+
 int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err)
 {
     enum scope need = req->route->scope;
 
-    if (need == SCOPE_NONE) {
-        return 0;
-    }
-    int rc = auth_request(gw, req, cached_only, err);
-    if (rc != 0) {
+    int rc = need == SCOPE_NONE ? 0 : authenticate(gw, req, cached_only, err);
+    if (rc != 0 || (rc = limits_take(req, cached_only, err)) != 0 || need == SCOPE_NONE) {
         return rc;
     }
     if (!(req->who.scopes & (unsigned)need)) {

@@ -7,6 +7,7 @@
 
 #include "libcommon/db.h"
 #include "libcommon/store.h"
+#include "services/ingest-gateway/cors.h"
 #include "services/ingest-gateway/origin.h"
 #include "services/ingest-gateway/request.h"
 
@@ -15,6 +16,7 @@
 struct auth_cache;
 struct event_hub;
 struct issuer;
+struct limits;
 struct notifier;
 struct pool;
 
@@ -33,7 +35,9 @@ struct gateway {
     struct pool *streams; /* one job as long as an answer goes */
     struct auth_cache *auth;
     struct issuer *issuer; /* NULL: none is trusted */
+    struct limits *limits;
     struct origin_rules proxies;
+    struct cors_rules cors;
     const char *public_url; /* without a slash at its end; "" when not told */
     int64_t session_idle_s;
     int64_t session_max_s;

@@ -11,6 +11,7 @@
 #include "services/ingest-gateway/events.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/issuer.h"
+#include "services/ingest-gateway/limits.h"
 #include "services/ingest-gateway/options.h"
 #include "services/ingest-gateway/pool.h"
 #include "services/ingest-gateway/server.h"
@@ -91,6 +92,20 @@ static void load_openapi(void)
     }
 }
 
+/* How much one may ask. */
+static int start_limits(struct err *err)
+{
+    const struct limits_config config = {
+        .per_key = gateway_options.rate_key,
+        .per_user = gateway_options.rate_user,
+        .per_address = gateway_options.rate_address,
+        .failures = gateway_options.rate_failures,
+        .window_s = gateway_options.rate_window_ms / 1000,
+    };
+
+    return limits_new(&config, &gateway.limits, err);
+}
+
 /* Who may sign in, and how. */
 static int start_accounts(struct err *err)
 {
@@ -110,7 +125,9 @@ static int start_accounts(struct err *err)
     gateway.session_idle_s = gateway_options.session_idle_ms / 1000;
     gateway.session_max_s = gateway_options.session_max_ms / 1000;
     gateway.password_min = gateway_options.password_min;
-    return origin_rules_parse(gateway_options.trusted_proxies, &gateway.proxies, err) < 0
+    return origin_rules_parse(gateway_options.trusted_proxies, &gateway.proxies, err) < 0 ||
+                   cors_rules_parse(gateway_options.cors_origins, &gateway.cors, err) < 0 ||
+                   start_limits(err) < 0
                ? -1
                : issuer_new(&gateway_options, &gateway.issuer, err);
 }
@@ -237,6 +254,8 @@ static void stop_all(void)
     pool_free(gateway.uploads);
     pool_free(gateway.work);
     auth_cache_free(gateway.auth);
+    limits_free(gateway.limits);
+    cors_rules_done(&gateway.cors);
     issuer_free(gateway.issuer);
     db_free(gateway.search_db);
     service_end(&service);

@@ -30,6 +30,21 @@ static const struct option_def defs[] = {
      "cookies are Secure"},
     {"TRUSTED_PROXIES", OPTION_STRING, AT(trusted_proxies), "", 0, 0, NULL,
      "Addresses and nets whose X-Forwarded-For and -Proto are believed, such as 10.0.0.0/8"},
+    {"RATE_KEY", OPTION_INT, AT(rate_key), "200", 0, 1000000, NULL,
+     "Requests a second that one key, sign-in or token may send on average, over all replicas; 0: "
+     "any"},
+    {"RATE_USER", OPTION_INT, AT(rate_user), "400", 0, 1000000, NULL,
+     "The same for all of an account's keys and sign-ins"},
+    {"RATE_ADDRESS", OPTION_INT, AT(rate_address), "400", 0, 1000000, NULL,
+     "The same for an address (of IPv6 its /64); many people may share one"},
+    {"RATE_WINDOW", OPTION_DURATION, AT(rate_window_ms), "60s", 1000, 3600000, NULL,
+     "So much time's worth of requests may come at once"},
+    {"RATE_FAILURES", OPTION_INT, AT(rate_failures), "300", 0, 1000000, NULL,
+     "Keys, tokens and cookies that are none, from one address in five minutes, before others from "
+     "there are no longer looked at; 0: any"},
+    {"CORS_ORIGINS", OPTION_STRING, AT(cors_origins), "", 0, 0, NULL,
+     "Origins whose pages may call the API from a browser, such as https://app.example.org, with "
+     "commas; empty for none"},
     {"SESSION_IDLE", OPTION_DURATION, AT(session_idle_ms), "8h", 1000, 2592000000, NULL,
      "Time without a request after which a sign-in ends"},
     {"SESSION_MAX", OPTION_DURATION, AT(session_max_ms), "7d", 1000, 31536000000, NULL,

@@ -18,6 +18,12 @@ struct gateway_options {
     int64_t max_file_size;
     char *public_url;
     char *trusted_proxies;
+    int64_t rate_key;
+    int64_t rate_user;
+    int64_t rate_address;
+    int64_t rate_failures;
+    int64_t rate_window_ms;
+    char *cors_origins;
     int64_t session_idle_ms;
     int64_t session_max_ms;
     int64_t password_min;

@@ -103,6 +103,21 @@ static bool peer_bytes(const struct sockaddr *peer, unsigned char bytes[16])
     return false;
 }
 
+void origin_network(const char *address, char ret_net[ORIGIN_ADDRESS_SIZE])
+{
+    unsigned char bytes[16];
+    bool v4 = false;
+
+    if (!parse_address(address, bytes, &v4)) {
+        ret_net[0] = '\0';
+        return;
+    }
+    if (memcmp(bytes, mapped, sizeof(mapped)) != 0) {
+        memset(bytes + 8, 0, 8);
+    }
+    print_address(bytes, ret_net);
+}
+
 /* The last entry of the list before `end`, trimmed; false when there is none or it is too long. */
 static bool last_entry(const char *list, size_t *end, char *out, size_t size)
 {

@@ -25,6 +25,9 @@ struct origin_rules {
 int origin_rules_parse(const char *list, struct origin_rules *ret_rules,
                        struct err *err) WARN_UNUSED;
 
+/* Whoever has one IPv6 address has all of its /64; of IPv4 the address. "" for what is none. */
+void origin_network(const char *address, char ret_net[ORIGIN_ADDRESS_SIZE]);
+
 /* peer may be NULL. forwarded_for and forwarded_proto are header values or NULL; tls: this very
  * connection is encrypted. */
 void origin_find(const struct origin_rules *rules, const struct sockaddr *peer,

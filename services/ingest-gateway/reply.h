@@ -13,6 +13,9 @@
 
 struct exchange;
 
+/* Takes one header of an answer. */
+typedef void (*reply_header_fn)(void *cls, const char *name, const char *value);
+
 /* Writes the body with exchange_write() in a thread of its own; -1 cuts the connection, so that
  * the client sees an answer that is not complete. */
 typedef int (*reply_stream_fn)(void *ctx, struct exchange *ex, struct err *err);

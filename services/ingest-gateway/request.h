@@ -53,6 +53,17 @@ struct audit_note {
     bool denied; /* whatever the status says: a browser that is sent back */
 };
 
+/* How the request stands with its rate limits; see limits.h. */
+struct limit_note {
+    bool passed;
+    const char *name; /* static text: the bucket that is closest to its end; NULL: none was asked */
+    double part;      /* of it that is left */
+    int64_t quota;
+    int64_t window_s;
+    int64_t left;
+    int64_t reset_s;
+};
+
 struct route;
 
 struct request {
@@ -69,6 +80,7 @@ struct request {
     char address[46]; /* of the client; behind a trusted proxy the one it names */
     bool https;       /* between the client and us, or the trusted proxy in front */
     struct audit_note audit;
+    struct limit_note limit;
     int64_t retry_after_s; /* for the answer to an error; 0: the usual */
     struct buf body;
     json_t *errors; /* validation errors for the problem document; may be NULL */

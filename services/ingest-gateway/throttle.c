@@ -4,6 +4,7 @@
 #include "libcommon/db.h"
 #include "libcommon/sha256.h"
 #include "services/ingest-gateway/gateway.h"
+#include "services/ingest-gateway/origin.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -54,28 +55,13 @@ static int make_key(char kind, const char *text, char out[SHA256_HEX_SIZE + 2], 
     return sha256_hex(text, strlen(text), out + 2, err);
 }
 
-/* The first four groups of an IPv6 address: whoever has one has all of its net. */
-static void network(const char *address, char *out, size_t size)
-{
-    const char *end = address;
-    int groups = 0;
-
-    for (; *end != '\0' && groups < 4; end++) {
-        groups += *end == ':' ? 1 : 0;
-        if (*end == ':' && end[1] == ':') {
-            break; /* the rest of the net's part is zeros */
-        }
-    }
-    snprintf(out, size, "%.*s", strchr(address, ':') ? (int)(end - address) : 46, address);
-}
-
 static int make_keys(const struct request *req, const char *account, struct keys *keys,
                      struct err *err)
 {
-    char net[64];
+    char net[ORIGIN_ADDRESS_SIZE];
     char both[600];
 
-    network(req->address, net, sizeof(net));
+    origin_network(req->address, net);
     snprintf(both, sizeof(both), "%s %s", net, account);
     return make_key('p', both, keys->pair, err) < 0 ||
                    make_key('u', account, keys->account, err) < 0 ||

@@ -18,6 +18,28 @@
 
 #include <cmocka.h>
 
+static void test_an_address_of_ipv6_is_its_net(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"192.0.2.7", "192.0.2.7"},
+        {"::ffff:192.0.2.7", "192.0.2.7"},
+        {"2001:db8:1:2::7", "2001:db8:1:2::"},
+        {"2001:db8:1:2:ffff::1", "2001:db8:1:2::"},
+        {"2001:db8::5", "2001:db8::"},
+        {"2001:db8:0:0:1::", "2001:db8::"},
+        {"::1", "::"},
+        {"", ""},
+        {"no address", ""},
+    };
+    char net[ORIGIN_ADDRESS_SIZE];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        origin_network(pairs[i][0], net);
+        assert_string_equal(net, pairs[i][1]);
+    }
+}
+
 static void test_a_role_cuts_scopes(void **state)
 {
     (void)state;
@@ -185,6 +207,7 @@ static void test_many_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_address_of_ipv6_is_its_net),
         cmocka_unit_test(test_a_role_cuts_scopes),
         cmocka_unit_test(test_only_trusted_proxies_are_believed),
         cmocka_unit_test(test_bad_nets_are_refused),
