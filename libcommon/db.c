@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The pool and the one place where libpq results become errors. Statements are sent asynchronously
- * and awaited with a deadline of our own, so that a silent server cannot hold a slot for ever.
+ * The pool: connections are made, lent, and closed when they are no longer to be trusted.
  */
 #include "libcommon/db.h"
+
+#include "libcommon/db_intern.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,28 +15,6 @@
 
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
-
-#define DB_PREPARED_MAX 256U
-
-struct db_conn {
-    struct db *db;
-    PGconn *pg;
-    bool broken;
-    const char *prepared[DB_PREPARED_MAX]; /* open addressing by address */
-    unsigned n_prepared;
-};
-
-struct db {
-    char *url;
-    char *app;
-    struct db_config config;
-    pthread_mutex_t lock;
-    pthread_cond_t freed;
-    struct db_conn **idle;
-    unsigned n_idle;
-    unsigned n_open;      /* idle + checked out */
-    uint64_t waits, busy; /* acquisitions that had to wait; that gave up */
-};
 
 /* For metrics_collect. */
 static void show_pool(void *arg)
@@ -118,63 +97,11 @@ void db_free(struct db *db)
     free(db);
 }
 
-static void first_line(char *out, size_t size, const char *text)
-{
-    snprintf(out, size, "%.*s", (int)strcspn(text ? text : "", "\n"), text ? text : "");
-}
-
-int err_from_pg(struct err *err, PGconn *pg, const PGresult *res)
-{
-    const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
-    char text[200];
-
-    first_line(text, sizeof(text), res ? PQresultErrorMessage(res) : PQerrorMessage(pg));
-    if (!state || PQstatus(pg) != CONNECTION_OK || strncmp(state, "08", 2) == 0) {
-        return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres: %s", text);
-    }
-    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 ||
-        strcmp(state, "57014") == 0) {
-        return err_set(err, ERR_TRANSIENT, "db_conflict", "postgres: %s", text);
-    }
-    /* 25006: a server that may not write, before a replica is promoted; 58: its disk or system. */
-    if (strncmp(state, "57", 2) == 0 || strncmp(state, "53", 2) == 0 ||
-        strncmp(state, "58", 2) == 0 || strcmp(state, "25006") == 0) {
-        return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres: %s", text);
-    }
-    if (strcmp(state, "23505") == 0) {
-        const char *name = PQresultErrorField(res, PG_DIAG_CONSTRAINT_NAME);
-        return err_set(err, ERR_PERMANENT, "db_unique", "%s", name ? name : text);
-    }
-    if (strncmp(state, "22", 2) == 0 || strncmp(state, "23", 2) == 0) {
-        return err_set(err, ERR_PERMANENT, "db_constraint", "postgres: %s", text);
-    }
-    return err_set(err, ERR_UNKNOWN, "db_error", "postgres %s: %s", state, text);
-}
-
 /* libpq would write them to stderr, between the lines of the log. */
 static void on_notice(void *arg, const char *message)
 {
     (void)arg;
     log_debug("postgres says", kv_str("notice", message));
-}
-
-/* Waits until the socket is readable (or writable when it asks for it), at most to the deadline. */
-static int await_socket(PGconn *pg, short events, uint64_t deadline, struct err *err)
-{
-    for (;;) {
-        uint64_t now = clock_mono_ms();
-        if (now >= deadline) {
-            return err_set(err, ERR_TRANSIENT, "db_unavailable", "postgres: no answer in time");
-        }
-        struct pollfd p = {.fd = PQsocket(pg), .events = events};
-        int n = poll(&p, 1, (int)min_u64(deadline - now, 60000));
-        if (n > 0) {
-            return 0;
-        }
-        if (n < 0 && errno != EINTR) {
-            return err_from_errno(err, errno, "poll");
-        }
-    }
 }
 
 int db_connect_raw(const char *url, const char *app, unsigned connect_timeout_ms, PGconn **ret_pg,
@@ -196,7 +123,7 @@ int db_connect_raw(const char *url, const char *app, unsigned connect_timeout_ms
     }
     PostgresPollingStatusType state = PGRES_POLLING_WRITING;
     while (PQstatus(pg) != CONNECTION_BAD) {
-        if (await_socket(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, err)) {
+        if (db_await_socket(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline, err)) {
             PQfinish(pg);
             return -1;
         }
@@ -215,78 +142,35 @@ int db_connect_raw(const char *url, const char *app, unsigned connect_timeout_ms
     return -1;
 }
 
-/* Collects the results of what was sent; keeps the last one. */
-static int collect(PGconn *pg, uint64_t deadline, PGresult **ret_res, struct err *err)
-{
-    PGresult *last = NULL;
-
-    for (;;) {
-        int flush = PQflush(pg);
-        if (flush < 0) {
-            PQclear(last);
-            return err_from_pg(err, pg, NULL);
-        }
-        if (flush == 0 && !PQisBusy(pg)) {
-            PGresult *res = PQgetResult(pg);
-            if (!res) {
-                *ret_res = last;
-                return 0;
-            }
-            /* The first failure of a script is the one to tell. */
-            if (last && PQresultStatus(last) == PGRES_FATAL_ERROR) {
-                PQclear(res);
-            } else {
-                PQclear(last);
-                last = res;
-            }
-            continue;
-        }
-        if (await_socket(pg, flush ? POLLIN | POLLOUT : POLLIN, deadline, err) < 0 ||
-            (PQconsumeInput(pg) == 0 && err_from_pg(err, pg, NULL) < 0)) {
-            PQclear(last);
-            return -1;
-        }
-    }
-}
-
-static int check_result(PGconn *pg, PGresult *res, PGresult **ret_res, struct err *err)
-{
-    ExecStatusType status = PQresultStatus(res);
-
-    if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK) {
-        if (ret_res) {
-            *ret_res = res;
-        } else {
-            PQclear(res);
-        }
-        return 0;
-    }
-    err_from_pg(err, pg, res);
-    PQclear(res);
-    return -1;
-}
-
-int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms, struct err *err)
-{
-    uint64_t deadline = timeout_ms ? clock_mono_ms() + timeout_ms : UINT64_MAX;
-    PGresult *res = NULL;
-
-    if (!PQsendQuery(conn->pg, sql)) {
-        conn->broken = true;
-        return err_from_pg(err, conn->pg, NULL);
-    }
-    if (collect(conn->pg, deadline, &res, err) < 0) {
-        conn->broken = true;
-        return -1;
-    }
-    return check_result(conn->pg, res, NULL, err);
-}
-
 /* A plan is made once for each connection, perhaps while the tables are empty or their statistics
  * old; then a pass over a table looks cheap, and stays when the table has a million rows. */
 #define KEY_PLANS                                                                                  \
     "; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off;"                        \
     " SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+
+/* Once a process: a role that owns the tables, or is a superuser, is held by no policy. */
+static void tell_wall(struct db_conn *conn)
+{
+    struct db *db = conn->db;
+    struct err ignored = ERR_INIT;
+    PGresult *res = NULL;
+
+    pthread_mutex_lock(&db->lock);
+    bool told = db->wall_told;
+    db->wall_told = true;
+    pthread_mutex_unlock(&db->lock);
+    if (told || !db->config.row_security ||
+        !PQsendQuery(conn->pg, "SELECT row_security_active('docfleet.file')") ||
+        db_collect(conn->pg, clock_mono_ms() + 5000, &res, &ignored) < 0) {
+        return;
+    }
+    bool active = PQresultStatus(res) == PGRES_TUPLES_OK && PQgetvalue(res, 0, 0)[0] == 't';
+    metrics_set("docfleet_row_security", "", active ? 1 : 0);
+    if (!active) {
+        log_warn("row security does not hold this database role; see docs/security.md");
+    }
+    PQclear(res);
+}
 
 static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
 {
@@ -311,6 +195,7 @@ static int conn_open(struct db *db, struct db_conn **ret_conn, struct err *err)
         conn_close(conn);
         return -1;
     }
+    tell_wall(conn);
     *ret_conn = conn;
     return 0;
 }
@@ -389,94 +274,6 @@ void db_release(struct db_conn *conn)
     }
 }
 
-/* Finds or makes the slot of a prepared statement; false when it has to be prepared now. */
-static bool prepared_slot(struct db_conn *conn, const char *sql, unsigned *ret_slot)
-{
-    unsigned i = (unsigned)(((uintptr_t)sql >> 3) * 2654435761U) % DB_PREPARED_MAX;
-
-    for (unsigned step = 0; step < DB_PREPARED_MAX; step++) {
-        unsigned k = (i + step) % DB_PREPARED_MAX;
-        if (conn->prepared[k] == sql || !conn->prepared[k]) {
-            *ret_slot = k;
-            return conn->prepared[k] == sql;
-        }
-    }
-    *ret_slot = DB_PREPARED_MAX;
-    return false;
-}
-
-static uint64_t conn_deadline(const struct db_conn *conn)
-{
-    return clock_mono_ms() + conn->db->config.statement_timeout_ms + 2000;
-}
-
-static int finish(struct db_conn *conn, int sent, PGresult **ret_res, struct err *err)
-{
-    PGresult *res = NULL;
-
-    if (!sent) {
-        conn->broken = true;
-        return err_from_pg(err, conn->pg, NULL);
-    }
-    if (collect(conn->pg, conn_deadline(conn), &res, err) < 0) {
-        conn->broken = true;
-        return -1;
-    }
-    if (check_result(conn->pg, res, ret_res, err) < 0) {
-        /* It may lead to a server that is no longer the right one. */
-        conn->broken = conn->broken || strcmp(err->code, "db_unavailable") == 0;
-        return -1;
-    }
-    return 0;
-}
-
-int db_query_dynamic(struct db_conn *conn, const char *sql, int n, const char *const *params,
-                     PGresult **ret_res, struct err *err)
-{
-    return finish(conn, PQsendQueryParams(conn->pg, sql, n, NULL, params, NULL, NULL, 0), ret_res,
-                  err);
-}
-
-int db_query(struct db_conn *conn, const char *sql, int n, const char *const *params,
-             PGresult **ret_res, struct err *err)
-{
-    unsigned slot;
-    char name[16];
-    bool ready = prepared_slot(conn, sql, &slot);
-
-    if (slot == DB_PREPARED_MAX) {
-        return db_query_dynamic(conn, sql, n, params, ret_res, err);
-    }
-    snprintf(name, sizeof(name), "s%u", slot);
-    if (!ready) {
-        if (finish(conn, PQsendPrepare(conn->pg, name, sql, n, NULL), NULL, err) < 0) {
-            return -1;
-        }
-        conn->prepared[slot] = sql;
-    }
-    return finish(conn, PQsendQueryPrepared(conn->pg, name, n, params, NULL, NULL, 0), ret_res,
-                  err);
-}
-
-int db_begin(struct db_conn *conn, struct err *err)
-{
-    return db_query(conn, "BEGIN", 0, NULL, NULL, err);
-}
-
-int db_commit(struct db_conn *conn, struct err *err)
-{
-    return db_query(conn, "COMMIT", 0, NULL, NULL, err);
-}
-
-void db_rollback(struct db_conn *conn)
-{
-    struct err err = ERR_INIT;
-
-    if (db_query(conn, "ROLLBACK", 0, NULL, NULL, &err) < 0) {
-        conn->broken = true;
-    }
-}
-
 int db_run(struct db *db, const char *sql, int n, const char *const *params, PGresult **ret_res,
            struct err *err)
 {
@@ -496,24 +293,4 @@ int db_ping(struct db *db, struct err *err)
 PGconn *db_raw(struct db_conn *conn)
 {
     return conn->pg;
-}
-
-int64_t db_i64(const PGresult *res, int row, int col)
-{
-    const char *s = db_str(res, row, col);
-
-    return s ? (int64_t)strtoll(s, NULL, 10) : 0;
-}
-
-bool db_bool(const PGresult *res, int row, int col)
-{
-    const char *s = db_str(res, row, col);
-
-    return s && s[0] == 't';
-}
-
-const char *db_num(struct db_num *num, int64_t value)
-{
-    snprintf(num->text, sizeof(num->text), "%" PRId64, value);
-    return num->text;
 }

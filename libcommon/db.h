@@ -22,8 +22,21 @@ struct db_config {
     unsigned acquire_timeout_ms;  /* default 5000 */
     bool generic_plans;           /* prepared statements are planned once, for any values */
     bool lazy_commit; /* a crash of the server may undo the last commits: for what is then redone */
+    bool row_security;             /* statements carry the view of their thread, see db_view_take */
     unsigned statement_timeout_ms; /* default 5000; enforced by the server, +2 s by the client */
 };
+
+/* Whose rows a thread's statements may see, where the database role is held by row security. It
+ * goes with each transaction (never with the session, which a pooler would lend to somebody else),
+ * in the same round trip. Other pools and other roles are not affected. */
+enum db_view {
+    DB_VIEW_NONE,  /* nobody's: statements on such tables fail */
+    DB_VIEW_LOGIN, /* accounts and credentials only, of all */
+    DB_VIEW_USER,  /* those of one account */
+    DB_VIEW_ALL,   /* of all accounts; for operators, by name */
+};
+/* For this thread, until the next call. user_id: who acts; NULL for NONE and LOGIN. */
+void db_view_take(enum db_view view, const char *user_id);
 
 /* Copies the settings; connects lazily, so that a service starts while Postgres is away. */
 int db_open(const struct db_config *config, struct db **ret_db, struct err *err) WARN_UNUSED;
@@ -63,6 +76,8 @@ int db_script(struct db_conn *conn, const char *sql, unsigned timeout_ms,
               struct err *err) WARN_UNUSED;
 
 int db_begin(struct db_conn *conn, struct err *err) WARN_UNUSED;
+/* All that is read is of one moment, and nothing is written. */
+int db_begin_snapshot(struct db_conn *conn, struct err *err) WARN_UNUSED;
 int db_commit(struct db_conn *conn, struct err *err) WARN_UNUSED;
 void db_rollback(struct db_conn *conn);
 

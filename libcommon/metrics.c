@@ -49,6 +49,7 @@ static const struct {
     {"docfleet_http_request_duration_seconds", HISTOGRAM, "route", "Time of a request by route"},
     {"docfleet_upload_bytes_total", COUNTER, "protocol", "Bytes received, by protocol"},
     {"docfleet_event_streams", GAUGE, "", "Open streams of live events"},
+    {"docfleet_row_security", GAUGE, "", "1 where row security holds the database role"},
     {"docfleet_audit_failures_total", COUNTER, "", "Audit rows that could not be written"},
     {"docfleet_http_limited_total", COUNTER, "bucket",
      "Requests refused for a rate limit: key, user, address, failures"},

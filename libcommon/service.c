@@ -251,6 +251,7 @@ int service_connect(struct service *service, unsigned db_conns, unsigned stateme
                                     .max_conns = db_conns,
                                     .generic_plans = service->generic_plans,
                                     .lazy_commit = service->lazy_commit,
+                                    .row_security = service->row_security,
                                     .statement_timeout_ms = statement_timeout_ms},
                 &service->db, err) < 0 ||
         store_open(&(struct store_config){.driver = core->store_driver,

@@ -69,6 +69,7 @@ struct service {
     struct otlp *otlp;       /* NULL: no traces */
     bool generic_plans;      /* set before service_connect where all statements go by key */
     bool lazy_commit;        /* likewise; see db.h */
+    bool row_security;       /* likewise */
     atomic_bool stopping;    /* set once by SIGTERM or SIGINT */
     atomic_bool store_abort; /* set at the end of the grace: running transfers stop */
     char id[96];             /* host:name:pid:random, unique for this run of the process */

@@ -250,30 +250,16 @@ static const char *const prune_sql[] = {
     "SELECT event_partitions(4)",
 };
 
-/* Partitions whose whole week is older than what is kept. */
-static const char old_partitions_sql[] =
-    "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-    " WHERE i.inhparent = 'docfleet.event'::regclass AND c.relname ~ '^event_\\d{4}_\\d{2}$'"
-    " AND to_date(substr(c.relname, 7), 'IYYY_IW') + 7 < current_date - $1::int";
-
 static int drop_old_events(struct service *service, struct err *err)
 {
-    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct db_num days;
     const char *params[] = {db_num(&days, cleaner_options.event_days)};
-    char sql[160];
 
-    if (db_acquire(service->db, &conn, err) < 0 ||
-        db_query(conn, old_partitions_sql, 1, params, &res, err) < 0) {
+    if (db_run(service->db, "SELECT event_drop_older($1::int)", 1, params, &res, err) < 0) {
         return -1;
     }
     for (int row = 0; row < PQntuples(res); row++) {
-        /* The name has just matched a pattern of digits. */
-        snprintf(sql, sizeof(sql), "DROP TABLE docfleet.%s", PQgetvalue(res, row, 0));
-        if (db_script(conn, sql, 10000, err) < 0) {
-            return -1;
-        }
         log_info("old events dropped", kv_str("partition", PQgetvalue(res, row, 0)));
     }
     return 0;

@@ -131,6 +131,9 @@ static const char *owner_of(struct request *req, const json_t *body, struct err 
         err_set(err, ERR_PERMANENT, "forbidden", "only an admin makes keys for others");
         return NULL;
     }
+    if (strcmp(id, req->who.user_id) != 0) {
+        db_view_take(DB_VIEW_ALL, req->who.user_id);
+    }
     return id;
 }
 
@@ -233,6 +236,9 @@ int key_revoke(struct request *req, struct reply *reply, struct err *err)
     const char *params[] = {req->params[0], req->who.user_id,
                             req->who.scopes & SCOPE_ADMIN ? "true" : "false"};
 
+    if (req->who.scopes & SCOPE_ADMIN) {
+        db_view_take(DB_VIEW_ALL, req->who.user_id);
+    }
     if (db_run(req->gw->db, revoke_sql, 3, params, &res, err) < 0) {
         return -1;
     }

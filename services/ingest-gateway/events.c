@@ -363,6 +363,7 @@ static void feed_all(struct event_hub *hub)
         }
         if (sub->dirty && !down) {
             err = ERR_INIT;
+            db_view_take(DB_VIEW_USER, sub->user_id);
             if ((!conn && db_acquire(hub->gw->db, &conn, &err) < 0) ||
                 feed_one(conn, sub, &err) < 0) {
                 down = true; /* stays dirty; the next round tries again */

@@ -197,9 +197,11 @@ static void run_handler(void *ctx)
     int rc = ex->authorized ? 0 : gateway_authorize(ex->req.gw, &ex->req, false, &err);
 
     if (rc == 0) {
+        gateway_take_view(&ex->req);
         rc = ex->req.route->handle(&ex->req, &reply, &err);
         audit_request(ex->req.gw, &ex->req, rc == 0 ? reply.status : problem_find(&err)->status);
     }
+    db_view_take(DB_VIEW_NONE, NULL);
     if (rc == 0) {
         rc = tag_json(ex, &reply, &err);
     }

@@ -176,7 +176,10 @@ static void run_stream(void *ctx)
 {
     struct exchange *ex = ctx;
     struct err err = ERR_INIT;
+
+    gateway_take_view(&ex->req);
     int rc = ex->reply.stream(ex->reply.stream_ctx, ex, &err);
+    db_view_take(DB_VIEW_NONE, NULL);
 
     if (rc < 0 && strcmp(err.code, "aborted") != 0) {
         gateway_log_error(ex->req.gw, &ex->req, &err);

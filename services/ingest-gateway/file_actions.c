@@ -158,7 +158,7 @@ static int select_ids(struct request *req, const char *dataset_id, const struct 
         return err_nomem(err);
     }
     if (buf_printf(&query.sql, err,
-                   "SELECT f.file_id FROM file f WHERE f.dataset_id = $1::uuid"
+                   "SELECT f.file_id FROM file_visible f WHERE f.dataset_id = $1::uuid"
                    " AND f.user_id = $2::uuid AND f.state < 6"
                    " AND ($3::uuid IS NULL OR f.file_id > $3::uuid)%s",
                    more) < 0 ||

@@ -91,7 +91,7 @@ static int build_list(struct request *req, const struct sort *sort, const struct
         return err_nomem(err);
     }
     if (buf_printf(&query->sql, err,
-                   "SELECT f.file_id, %s FROM file f WHERE f.dataset_id = $1::uuid"
+                   "SELECT f.file_id, %s FROM file_visible f WHERE f.dataset_id = $1::uuid"
                    " AND f.user_id = $2::uuid AND f.state < 6",
                    sort->value) < 0 ||
         file_filter_sql(filter, query, err) < 0 ||

@@ -67,10 +67,23 @@ static int authenticate(struct gateway *gw, struct request *req, bool cached_onl
     return rc;
 }
 
+void gateway_take_view(const struct request *req)
+{
+    enum scope need = req->route->scope;
+
+    if (need == SCOPE_NONE) {
+        db_view_take(DB_VIEW_LOGIN, NULL);
+    } else {
+        bool all = need == SCOPE_ADMIN || need == SCOPE_OPERATE;
+        db_view_take(all ? DB_VIEW_ALL : DB_VIEW_USER, req->who.user_id);
+    }
+}
+
 int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err)
 {
     enum scope need = req->route->scope;
 
+    db_view_take(DB_VIEW_LOGIN, NULL);
     int rc = need == SCOPE_NONE ? 0 : authenticate(gw, req, cached_only, err);
     if (rc != 0 || (rc = limits_take(req, cached_only, err)) != 0 || need == SCOPE_NONE) {
         return rc;

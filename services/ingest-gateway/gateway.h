@@ -61,3 +61,6 @@ void gateway_log_context(const struct request *req);
 void gateway_log_error(struct gateway *gw, const struct request *req, const struct err *err);
 /* Credentials of a request. cached_only: only what needs no query; then 1 means "ask a worker". */
 int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only, struct err *err);
+/* From here on this thread's statements see what the request may: its account's rows, on routes of
+ * operators all, and where nobody has to log in only what a log-in needs. */
+void gateway_take_view(const struct request *req);

@@ -56,7 +56,11 @@ static const char update_sql[] =
 
 const char *import_viewer(const struct request *req)
 {
-    return req->who.scopes & SCOPE_OPERATE ? NULL : req->who.user_id;
+    if (!(req->who.scopes & SCOPE_OPERATE)) {
+        return req->who.user_id;
+    }
+    db_view_take(DB_VIEW_ALL, req->who.user_id);
+    return NULL;
 }
 
 static json_t *import_json(const PGresult *res, int row)

@@ -138,8 +138,10 @@ static int start_parts(struct err *err)
                                .application_name = "ingest-gateway-search",
                                .pool = "search",
                                .max_conns = SEARCH_CONNS,
+                               .row_security = true,
                                .statement_timeout_ms = 1000};
 
+    service.row_security = true;
     if (service_connect(&service, DB_CONNS, 5000, err) < 0 ||
         db_open(&search, &gateway.search_db, err) < 0 || auth_cache_new(&gateway.auth, err) < 0 ||
         pool_new("work", WORK_THREADS, 512, &gateway.work, err) < 0 ||

@@ -336,10 +336,7 @@ int batch_receipt(struct request *req, struct reply *reply, struct err *err)
     bool csv = false;
 
     if (want_csv(req, &csv, err) < 0 || db_acquire(req->gw->db, &conn, err) < 0 ||
-        db_begin(conn, err) < 0 ||
-        db_query(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", 0, NULL, NULL,
-                 err) < 0 ||
-        db_query(conn, batch_sql, 2, params, &batch, err) < 0) {
+        db_begin_snapshot(conn, err) < 0 || db_query(conn, batch_sql, 2, params, &batch, err) < 0) {
         return -1;
     }
     if (PQntuples(batch) == 0) {

@@ -52,7 +52,7 @@ CREATE TABLE chaos.file_step (
 -- Of a thousand statements so many fail, as a deadlock or a lost serialization would. A sequence: it
 -- is set outside of transactions and read for nothing.
 CREATE SEQUENCE chaos.failing MINVALUE 0 START 0;
-CREATE FUNCTION chaos.on_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.on_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     IF random() * 1000 < (SELECT last_value FROM chaos.failing) THEN
         RAISE EXCEPTION 'injected' USING ERRCODE =
             (ARRAY['40001', '40P01', '55P03'])[1 + floor(random() * 3)::int];
@@ -63,7 +63,7 @@ CREATE FUNCTION chaos.on_task() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state, NEW.lease_token,
         NEW.dispatch_seq, NEW.attempts, NEW.failures, NEW.refunds, NEW.lease_owner);
     RETURN NULL; END $$;
-CREATE FUNCTION chaos.on_file() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION chaos.on_file() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     INSERT INTO chaos.file_step (file_id, generation, was, now, main)
     VALUES (NEW.file_id, NEW.generation, CASE WHEN TG_OP = 'UPDATE' THEN OLD.state END, NEW.state,
         NEW.main_state);
@@ -146,7 +146,7 @@ class ChaosFleet(rig.Fleet):
         for name in names:
             links = self.servers.links.get(name)
             own = {} if not links else {
-                "DOCFLEET_DATABASE_URL": self.database_url.replace(
+                "DOCFLEET_DATABASE_URL": self.database_url_of(name.split("#")[0]).replace(
                     f":{self.servers.pg_port}/", f":{links['postgres'].port}/"),
                 "DOCFLEET_KAFKA_BROKERS": f"127.0.0.1:{links['kafka'].port}",
                 "DOCFLEET_S3_ENDPOINT": f"http://127.0.0.1:{links['s3'].port}"}

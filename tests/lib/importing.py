@@ -19,7 +19,8 @@ def start_fleet(fleet, slots=4):
 
 
 def environment(fleet, env=None):
-    return dict(rig._base_env(), **fleet.settings(), DOCFLEET_SCRATCH_DIR=fleet.dir,
+    return dict(rig._base_env(), **{**fleet.settings(), "DOCFLEET_DATABASE_URL": fleet.database_url_of("importer")},
+                DOCFLEET_SCRATCH_DIR=fleet.dir,
                 DOCFLEET_IMPORT_RETRY="20ms", **(env or {}))
 
 

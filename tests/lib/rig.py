@@ -37,6 +37,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PG_BIN = "/usr/lib/postgresql/15/bin"
 SERVICES = ("ingest-gateway", "dispatcher", "text-extractor", "ocr-fallback", "ai-extractor",
             "preview-worker", "thumbnail-worker", "cleaner")
+DATABASE_ROLES = ("docfleet_owner", "docfleet_gateway", "docfleet_fleet", "docfleet_importer")
 SHARED = os.environ.get("DOCFLEET_SHARED", os.path.join(os.path.dirname(ROOT), "shared"))
 FIXTURES = os.path.join(ROOT, "build", "fixtures")
 FULL = os.environ.get("FULL", "") not in ("", "0")  # also what a usual run leaves out
@@ -353,9 +354,20 @@ class Servers:
         return f"postgresql://docfleet:{self.pg_password}@127.0.0.1:{self.pg_port}/{name}"
 
     def create_database(self, name):
+        """Owned by the role that migrates; the services have roles of their own (role_url). The
+        address given back is the superuser's: what a test looks at is held by no row security."""
         with psycopg.connect(self.database_url("postgres"), autocommit=True) as conn:
-            conn.execute(f'create database "{name}"')
+            for role in DATABASE_ROLES:
+                conn.execute(f"""do $$ begin
+                    if not exists (select from pg_roles where rolname = '{role}') then
+                        create role {role} login password '{self.pg_password}';
+                    end if; end $$""")
+            conn.execute(f'create database "{name}" owner docfleet_owner')
         return self.database_url(name)
+
+    def role_url(self, url, role):
+        """The same address for another role."""
+        return url.replace("//docfleet:", f"//{role}:", 1)
 
     def s3_client(self, secret=None):
         return boto3.client("s3", endpoint_url=self.s3_endpoint, region_name="us-east-1",
@@ -452,6 +464,12 @@ class Fleet:
     def bin(self, name, build=None):
         return os.path.join(ROOT, "build", build or self.build, "bin", name)
 
+    def database_url_of(self, service):
+        """With the role that this program has in production."""
+        role = {"ingest-gateway": "docfleet_gateway", "docfleetctl": "docfleet_owner",
+                "importer": "docfleet_importer"}
+        return self.servers.role_url(self.database_url, role.get(service, "docfleet_fleet"))
+
     def settings(self):
         return {
             "DOCFLEET_DATABASE_URL": self.database_url,
@@ -467,6 +485,7 @@ class Fleet:
         """Runs docfleetctl; gives its standard output."""
         environ = dict(_base_env(), **self.settings(), DOCFLEET_URL=self.url,
                        XDG_CONFIG_HOME=f"{self.dir}/config", XDG_STATE_HOME=f"{self.dir}/state")
+        environ["DOCFLEET_DATABASE_URL"] = self.database_url_of("docfleetctl")
         environ.update(env or {})
         run = subprocess.run([self.bin("docfleetctl", build), *args], env=environ, timeout=timeout,
                              capture_output=True, text=True)
@@ -500,6 +519,7 @@ class Fleet:
             os.makedirs(scratch, exist_ok=True)
             environ = dict(_base_env(), **self.settings(), DOCFLEET_PROBE_PORT=str(port),
                            DOCFLEET_SCRATCH_DIR=scratch)
+            environ["DOCFLEET_DATABASE_URL"] = self.database_url_of(service)
             if service == "ingest-gateway":
                 environ["DOCFLEET_LISTEN"] = f"127.0.0.1:{self.gateway_ports(name)}"
                 environ["DOCFLEET_CONSOLE_DIR"] = f"{ROOT}/services/ingest-gateway/console/dist"
