@@ -172,7 +172,7 @@ static int finish(struct db_conn *conn, int sent, PGresult **ret_res, struct err
         conn->broken = true;
         return err_from_pg(err, conn->pg, NULL);
     }
-    if (collect(conn->pg, conn_deadline(conn), &res, err) < 0) {
+    if (db_collect(conn->pg, conn_deadline(conn), &res, err) < 0) {
         conn->broken = true;
         return -1;
     }

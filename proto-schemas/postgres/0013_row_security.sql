@@ -100,11 +100,11 @@ GRANT SELECT, UPDATE ON stage_join, dead_letter TO docfleet_gateway;
 GRANT SELECT, INSERT ON event, count_delta, audit TO docfleet_gateway;
 GRANT SELECT, DELETE ON record TO docfleet_gateway;
 GRANT SELECT ON file_visible, count_base, artifact, file_page, record_row, spend, worker, backlog,
-    queue_state, dispatcher_state TO docfleet_gateway;
+    queue_state, stage_shard, dispatcher_state TO docfleet_gateway;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON task, stage_join, worker, effect, artifact, file_page, record,
     record_row, spend, count_base TO docfleet_fleet;
-GRANT SELECT, INSERT, UPDATE ON event, dead_letter, backlog, queue_state, dispatcher_state
+GRANT SELECT, INSERT, UPDATE ON event, dead_letter, backlog, queue_state, stage_shard, dispatcher_state
     TO docfleet_fleet;
 GRANT SELECT, INSERT, DELETE ON count_delta TO docfleet_fleet;
 GRANT UPDATE ON count_delta TO docfleet_fleet; -- FOR UPDATE SKIP LOCKED, when deltas are folded
