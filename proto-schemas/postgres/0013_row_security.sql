@@ -109,8 +109,10 @@ GRANT SELECT, INSERT, UPDATE ON event, dead_letter, backlog, queue_state, stage_
 GRANT SELECT, INSERT, DELETE ON count_delta TO docfleet_fleet;
 GRANT UPDATE ON count_delta TO docfleet_fleet; -- FOR UPDATE SKIP LOCKED, when deltas are folded
 GRANT SELECT, UPDATE, DELETE ON file TO docfleet_fleet;
-GRANT SELECT, DELETE ON file_version, idempotency TO docfleet_fleet;
-GRANT SELECT ON dataset, schema_version, batch, stage_control TO docfleet_fleet;
+GRANT SELECT, UPDATE, DELETE ON file_version TO docfleet_fleet;
+GRANT SELECT, DELETE ON idempotency TO docfleet_fleet;
+GRANT SELECT ON dataset, schema_version, batch, stage_control, import_source, import_run, import_item
+    TO docfleet_fleet;
 GRANT SELECT (user_id, weight) ON account TO docfleet_fleet;
 GRANT SELECT (session_id, expires_at, ended_at), DELETE ON session TO docfleet_fleet; -- prunes them
 GRANT SELECT, DELETE ON login_throttle, rate_bucket TO docfleet_fleet;
