@@ -98,7 +98,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON session, identity, login_throttle, impor
 GRANT SELECT, INSERT, UPDATE ON rate_bucket TO docfleet_gateway;
 GRANT SELECT, UPDATE ON stage_join, dead_letter TO docfleet_gateway;
 GRANT SELECT, INSERT ON event, count_delta, audit TO docfleet_gateway;
-GRANT SELECT, DELETE ON record TO docfleet_gateway;
+GRANT SELECT, UPDATE, DELETE ON record TO docfleet_gateway;
 GRANT SELECT ON file_visible, count_base, artifact, file_page, record_row, spend, worker, backlog,
     queue_state, stage_shard, dispatcher_state TO docfleet_gateway;
 

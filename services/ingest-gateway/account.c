@@ -33,6 +33,9 @@ int key_list(struct request *req, struct reply *reply, struct err *err)
     if (strcmp(params[0], req->who.user_id) != 0 && !(req->who.scopes & SCOPE_ADMIN)) {
         return err_set(err, ERR_PERMANENT, "forbidden", "only an admin sees the keys of others");
     }
+    if (strcmp(params[0], req->who.user_id) != 0) {
+        db_view_take(DB_VIEW_ALL, req->who.user_id);
+    }
     if (db_run(req->gw->db, list_sql, 1, params, &res, err) < 0) {
         return -1;
     }

@@ -92,5 +92,6 @@ int gateway_authorize(struct gateway *gw, struct request *req, bool cached_only,
         return err_set(err, ERR_PERMANENT, "forbidden", "this needs the scope %s",
                        scope_name((unsigned)need));
     }
+    gateway_take_view(req);
     return auth_limit(gw, req, cached_only, err);
 }

@@ -106,6 +106,7 @@ class World:
         by_place = {"datasets": self.dataset, "files": self.file, "batches": self.batch,
                     "records": self.record, "users": self.user, "dead-letters": str(self.letter),
                     "api-keys": self.key, "sessions": self.session, "imports": self.imported, "runs": self.run,
+                    "quarantine": self.file,
                     "preview": "1", "stages": "text"}
         used = []
 
@@ -148,7 +149,10 @@ def example(schema, ids, name=""):
     if "enum" in schema:
         return next(v for v in schema["enum"] if v is not None)
     for word in ("oneOf", "anyOf"):
-        if word in schema:
+        if word in schema and "properties" in schema:  # one of them says what is required
+            schema = {**schema, "required": [*schema.get("required", ()),
+                                             *resolve(schema[word][0]).get("required", ())]}
+        elif word in schema:
             return example(schema[word][0], ids, name)
     kind = schema.get("type")
     kind = next(k for k in kind if k != "null") if isinstance(kind, list) else kind
