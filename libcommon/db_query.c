@@ -73,6 +73,15 @@ int db_await_socket(PGconn *pg, short events, uint64_t deadline, struct err *err
     }
 }
 
+/* Of two results the one to tell: a failure stays. */
+static PGresult *later_result(PGresult *last, PGresult *res)
+{
+    bool failed = last && PQresultStatus(last) == PGRES_FATAL_ERROR;
+
+    PQclear(failed ? res : last);
+    return failed ? last : res;
+}
+
 int db_collect(PGconn *pg, uint64_t deadline, PGresult **ret_res, struct err *err)
 {
     bool pipeline = PQpipelineStatus(pg) != PQ_PIPELINE_OFF;
@@ -94,12 +103,7 @@ int db_collect(PGconn *pg, uint64_t deadline, PGresult **ret_res, struct err *er
                 *ret_res = last;
                 return last ? 0 : err_from_pg(err, pg, NULL);
             }
-            if (last && PQresultStatus(last) == PGRES_FATAL_ERROR) {
-                PQclear(res);
-            } else {
-                PQclear(last);
-                last = res;
-            }
+            last = later_result(last, res);
             continue;
         }
         if (db_await_socket(pg, flush ? POLLIN | POLLOUT : POLLIN, deadline, err) < 0 ||
