@@ -358,7 +358,9 @@ class World:
             where = stacks(process.pid)
             process.popen.kill()
         code = self._gone(name)
-        if late or not (code == 0 or (point and code == -signal.SIGKILL)):
+        # before its first line it has begun nothing: the signal met the program's loading
+        unborn = code == -signal.SIGTERM and not log
+        if late or not (code == 0 or unborn or (point and code == -signal.SIGKILL)):
             self.unexpected.append({"at": time.time(), "process": name, "log": log[-2000:],
                                     "stacks": where,
                                     "code": "does not end" if late else f"{code} after SIGTERM"})

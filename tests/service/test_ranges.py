@@ -15,7 +15,7 @@ PAGES = 25
 # A unit of a stage is held back, or given an input that no worker understands, as it is planned.
 HOOK = """
 CREATE TABLE IF NOT EXISTS test_hook (stage int, unit int, how text);
-CREATE OR REPLACE FUNCTION test_hook_task() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION test_hook_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE h text;
 BEGIN
     SELECT how INTO h FROM docfleet.test_hook WHERE stage = NEW.stage AND unit = NEW.unit;
