@@ -74,6 +74,9 @@ static int migrate_schema(struct ctl *ctl, struct err *err)
             r = apply_one(conn, &migrations[i], err);
         }
     }
+    if (r == 0) {
+        r = migrate_logins(ctl, conn, err);
+    }
     struct err unlock = ERR_INIT;
     if (db_script(conn, "SELECT pg_advisory_unlock(776002, 0)", 5000, &unlock) < 0) {
         return r; /* the session's end releases it */

@@ -1,6 +1,6 @@
 PROGRAMS += docfleetctl
 docfleetctl_SRCS := main.c args.c help.c manual.c completion.c profile.c commands_user.c commands_ops.c \
-	accounts.c admin.c audit.c migrations.c ledger.c strtab.c \
+	accounts.c admin.c logins.c audit.c migrations.c ledger.c strtab.c \
 	client.c client_out.c client_walk.c client_upload.c client_status.c client_dead.c client_batch.c \
 	client_import.c client_ops.c client_keys.c client_export.c client_download.c client_retry.c \
 	upload_run.c upload_body.c upload_plan.c upload_journal.c \

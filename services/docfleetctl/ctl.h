@@ -68,6 +68,9 @@ struct ctl_options {
     char *api_key;
     char *admin_key;
     int64_t password_min;
+    char *gateway_database_url; /* whose logins `migrate` makes; "": it makes none */
+    char *fleet_database_url;
+    char *importer_database_url;
 };
 
 #define CTL_GIVEN_MAX 32
@@ -162,6 +165,9 @@ CTL_DECLARE(ctl_help_command)
 
 /* Connects ctl->service.db, for those that go straight to the servers. */
 int ctl_open_db(struct ctl *ctl, struct err *err) WARN_UNUSED;
+/* Gives the roles of the services the logins that the settings GATEWAY_DATABASE_URL and so on name:
+ * made or changed, once the roles are there. ERR_PERMANENT "config". */
+int migrate_logins(struct ctl *ctl, struct db_conn *conn, struct err *err) WARN_UNUSED;
 /* A row of the audit log in the caller's transaction; takes detail, which may be NULL. */
 int ctl_audit(struct db_conn *conn, const char *action, const char *target, json_t *detail,
               struct err *err) WARN_UNUSED;

@@ -25,6 +25,12 @@ const struct option_def ctl_option_defs[] = {
      "key for the operator's commands over the API"},
     {"PASSWORD_MIN", OPTION_INT, OPT(password_min), "12", 8, 200, NULL,
      "least number of characters of a new password"},
+    {"GATEWAY_DATABASE_URL", OPTION_SECRET, OPT(gateway_database_url), "", 0, 0, NULL,
+     "the gateway's address of Postgres: migrate makes its login; empty: it makes none"},
+    {"FLEET_DATABASE_URL", OPTION_SECRET, OPT(fleet_database_url), "", 0, 0, NULL,
+     "the same of workers, dispatcher and cleaner"},
+    {"IMPORTER_DATABASE_URL", OPTION_SECRET, OPT(importer_database_url), "", 0, 0, NULL,
+     "the same of the importer"},
 };
 const size_t ctl_option_count = ARRAY_LEN(ctl_option_defs);
 

@@ -292,14 +292,6 @@ def settings(objs, component):
     raise AssertionError(f"no pod of {component}")
 
 
-# Being built: taken out when docs/configuration.md has them.
-PENDING = {"DOCFLEET_TLS_CERT_FILE", "DOCFLEET_TLS_KEY_FILE", "DOCFLEET_DATABASE_CA_FILE", "DOCFLEET_KAFKA_CA_FILE",
-           "DOCFLEET_KAFKA_CERT_FILE", "DOCFLEET_KAFKA_KEY_FILE", "DOCFLEET_KAFKA_PASSWORD_FILE",
-           "DOCFLEET_KAFKA_SASL_MECHANISM", "DOCFLEET_KAFKA_SECURITY_PROTOCOL", "DOCFLEET_KAFKA_USERNAME",
-           "DOCFLEET_S3_CA_FILE", "DOCFLEET_OTLP_ENDPOINT", "DOCFLEET_OTLP_HEADERS_FILE", "DOCFLEET_TRACE_SAMPLE",
-           "DOCFLEET_TEXTRACT_ACCESS_KEY_FILE"}
-
-
 @functools.lru_cache(maxsize=None)
 def known_settings():
     """{program: names of docs/configuration.md}; a test compares that page with the programs."""
@@ -314,15 +306,47 @@ def known_settings():
 
 @every
 def test_every_setting_is_known_to_its_program(values):
-    everything = set().union(*known_settings().values()) | PENDING
+    everything = set().union(*known_settings().values())
     for component, _, name, _, spec in ours(values):
         known = known_settings().get(PROGRAMS[component])
-        known |= PENDING
         assert known, f"docs/configuration.md has no {PROGRAMS[component]}"
         own = {e["name"] for e in spec["containers"][0]["env"] if e["name"].startswith("DOCFLEET_")}
         assert own <= known, f"{name}: {PROGRAMS[component]} does not know {sorted(own - known)}"
     config = next(o for o in objects(values) if o["kind"] == "ConfigMap" and o["metadata"]["name"].endswith("-config"))
     assert set(config["data"]) <= everything, sorted(set(config["data"]) - everything)
+
+
+def database_keys(values):
+    """{component: {setting: key of the Secret}} for addresses of Postgres."""
+    found = {}
+    for component, _, _, _, spec in ours(values):
+        found[component] = {item["path"]: item["key"] for v in spec["volumes"] if v["name"] == "secrets"
+                            for s in v["projected"]["sources"] for item in s["secret"]["items"]
+                            if item["path"].endswith("DATABASE_URL")}
+    return found
+
+
+@pytest.mark.parametrize("values,services,gateway,importer,owner", [
+    (chart.TLS, "url", "gateway", "importer", "owner"),
+    ({"bundled": {"enabled": True}}, "url", "gateway-url", "importer-url", "owner-url")], ids=["external", "bundled"])
+def test_each_kind_of_service_has_its_own_login(values, services, gateway, importer, owner):
+    keys = database_keys(values)
+    assert keys["ingest-gateway"] == {"DATABASE_URL": gateway}
+    assert keys["importer"] == {"DATABASE_URL": importer}
+    assert keys["dispatcher"] == keys["cleaner"] == {"DATABASE_URL": services}
+    assert keys["migrate"] == {"DATABASE_URL": owner, "FLEET_DATABASE_URL": services,
+                               "GATEWAY_DATABASE_URL": gateway, "IMPORTER_DATABASE_URL": importer}
+    if "bundled" in values:
+        data = one(values, "Secret", "r-docfleet-bundled")["stringData"]
+        users = {k: data[k].split("//")[1].split(":")[0] for k in (services, gateway, importer, owner)}
+        assert users == {services: "docfleet_fleet", gateway: "docfleet_gateway",
+                         importer: "docfleet_importer", owner: "docfleet"}
+        assert len({data[k].split("@")[0].split(":")[-1] for k in users}) == 4
+
+
+def test_logins_are_made_by_an_owner_apart():
+    assert "database.ownerUrlKey" in refused({"database": {"makeLogins": True}})
+    assert database_keys(chart.MINIMAL)["migrate"] == {"DATABASE_URL": "url"}
 
 
 def test_the_ready_made_settings():

@@ -21,7 +21,7 @@ TLS = {"kafka": {"brokers": "a.example:9093,b.example:9093", "ports": [9093], "s
                  "username": "docfleet", "existingSecret": "kafka", "ca": {"existingSecret": "ca"},
                  "clientCertificate": {"existingSecret": "kafka-cert"}},
        "database": {"existingSecret": "pg", "directUrlKey": "direct", "gatewayUrlKey": "gateway",
-                    "ownerUrlKey": "owner", "ca": {"existingSecret": "ca"}},
+                    "importerUrlKey": "importer", "makeLogins": True, "ownerUrlKey": "owner", "ca": {"existingSecret": "ca"}},
        "s3": {"endpoint": "https://s3.example", "existingSecret": "s3", "ca": {"existingSecret": "ca"}},
        "gateway": {"tls": {"existingSecret": "gateway-tls"}}}
 PEERS = [{"ipBlock": {"cidr": "192.0.2.0/24"}}]

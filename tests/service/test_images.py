@@ -185,7 +185,8 @@ def test_compose_publishes_the_gateway_on_this_machine_alone(model):
 
 def test_compose_has_no_secret_and_no_unknown_setting(model, tmp_path):
     """Each program accepts its environment: image's and compose's together; passwords are files."""
-    for name in ("database_url", "s3_access_key", "s3_secret_key"):
+    for name in ("database_url", "gateway_database_url", "fleet_database_url", "importer_database_url",
+                 "s3_access_key", "s3_secret_key"):
         (tmp_path / name).write_text("secret-" + name)
     table = assemble.table()
     for name, service in ours(model).items():
@@ -212,11 +213,15 @@ def test_compose_makes_its_secrets(model, tmp_path):
     for _ in range(2):
         subprocess.run(["bash", "-euc", script], check=True)
         now = {p.name: p.read_text() for p in tmp_path.iterdir()}
-        assert sorted(now) == ["database_url", "postgres_password", "s3_access_key", "s3_secret_key"]
-        assert all(re.fullmatch("[0-9a-f]{48}", v) for k, v in now.items() if k != "database_url")
+        assert sorted(now) == ["database_url", "fleet_database_url", "gateway_database_url",
+                               "importer_database_url", "postgres_password", "s3_access_key", "s3_secret_key"]
+        assert all(re.fullmatch("[0-9a-f]{48}", v) for k, v in now.items() if not k.endswith("database_url"))
+        for role in ("gateway", "fleet", "importer"):
+            assert re.fullmatch(f"postgresql://docfleet_{role}:[0-9a-f]{{48}}@postgres:5432/docfleet",
+                                now[f"{role}_database_url"])
         assert now["database_url"] == \
             f"postgresql://docfleet:{now['postgres_password']}@postgres:5432/docfleet"
-        assert len(set(now.values())) == 4
+        assert len(set(now.values())) == 7
         before = before or now
         assert now == before
 

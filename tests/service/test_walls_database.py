@@ -193,3 +193,31 @@ def test_the_gateway_says_whether_the_wall_stands(fleet):
         assert "row security does not hold" in fleet.process("ingest-gateway#open").log()
     finally:
         fleet.stop("ingest-gateway#open")
+
+
+def test_migrate_makes_the_logins(fleet):
+    """From the addresses that the services get themselves; another password replaces the first."""
+    plain = fleet.database_url.split("@", 1)[1]
+
+    def migrate(user, word, check=True):
+        return fleet.ctl("migrate", env={"DOCFLEET_DATABASE_URL": fleet.database_url,
+                                         "DOCFLEET_GATEWAY_DATABASE_URL": f"postgresql://{user}:{word}@{plain}"},
+                         check=check)
+    try:
+        for word, other in (("first%20word", "second"), ("second", "first%20word")):
+            migrate("wall_login", word)
+            with psycopg.connect(f"postgresql://wall_login:{word}@{plain}") as conn:
+                assert conn.execute("select row_security_active('docfleet.file')").fetchone()[0]
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    conn.execute("delete from docfleet.audit")
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(f"postgresql://wall_login:{other}@{plain}")
+        assert "first" not in fleet.one("SELECT rolpassword FROM pg_authid WHERE rolname = 'wall_login'")
+        for user in ("docfleet_owner", "docfleet"):  # of the tables; who migrates
+            run = migrate(user, "x", check=False)
+            assert run.returncode == 1 and "names the owner" in run.stderr, run.stderr
+        run = migrate("", "x", check=False)
+        assert run.returncode == 1 and "names no user" in run.stderr, run.stderr
+    finally:
+        fleet.sql("DROP OWNED BY wall_login")
+        fleet.sql("DROP ROLE wall_login")

@@ -70,7 +70,7 @@ VALUES = {
     "config": CONFIG, "existingConfigMap": TEXT, "secretConfig": SECRETS, "extraEnv": OBJECTS,
     "extraVolumes": OBJECTS, "extraVolumeMounts": OBJECTS,
     "database": obj({"existingSecret": SECRET_NAME, "urlKey": NAME, "directUrlKey": TEXT, "gatewayUrlKey": TEXT,
-                     "ownerUrlKey": TEXT, "ca": CA, "port": PORT}),
+                     "importerUrlKey": TEXT, "makeLogins": BOOL, "ownerUrlKey": TEXT, "ca": CA, "port": PORT}),
     "kafka": obj({"brokers": {"type": "string", "pattern": "^([^,: ]+:[0-9]+(,[^,: ]+:[0-9]+)*)?$"},
                   "ports": {**PORTS, "minItems": 1},
                   "securityProtocol": {"enum": ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]},

@@ -107,6 +107,16 @@ annotations:
 {{- else }}{{ fail "database.existingSecret is required: a Secret with the address of Postgres (or bundled.enabled, to try out)" }}{{ end }}
 {{- end }}
 
+{{/* Which key of that Secret has whose address, as YAML; an empty one: that of the services. */}}
+{{- define "docfleet.databaseKeys" -}}
+{{- $d := .Values.database }}
+{{- $keys := dict "gateway" $d.gatewayUrlKey "importer" $d.importerUrlKey "owner" (coalesce $d.ownerUrlKey $d.directUrlKey "") "logins" $d.makeLogins }}
+{{- if and .Values.bundled.enabled (not $d.existingSecret) (not .Values.bundled.existingSecret) }}
+{{- $keys = dict "gateway" "gateway-url" "importer" "importer-url" "owner" "owner-url" "logins" true }}
+{{- end }}
+{{- toYaml $keys }}
+{{- end }}
+
 {{- define "docfleet.s3Secret" -}}
 {{- if .Values.s3.existingSecret }}{{ .Values.s3.existingSecret -}}
 {{- else if .Values.bundled.enabled }}{{ include "docfleet.bundledSecret" . }}
