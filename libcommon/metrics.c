@@ -51,6 +51,10 @@ static const struct {
     {"docfleet_event_streams", GAUGE, "", "Open streams of live events"},
     {"docfleet_row_security", GAUGE, "", "1 where row security holds the database role"},
     {"docfleet_audit_failures_total", COUNTER, "", "Audit rows that could not be written"},
+    {"docfleet_http_connections", GAUGE, "listener", "Open connections: api, stream"},
+    {"docfleet_http_connections_max", GAUGE, "listener", "Connections that may be open"},
+    {"docfleet_http_connections_cut_total", COUNTER, "reason",
+     "Connections cut off: address (too many of one), headers (too slow), slow (body or download)"},
     {"docfleet_http_limited_total", COUNTER, "bucket",
      "Requests refused for a rate limit: key, user, address, failures"},
     /* dispatcher */

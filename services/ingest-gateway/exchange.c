@@ -258,7 +258,7 @@ static void sleep_and_submit(struct exchange *ex, struct pool *pool, pool_fn fn)
     ex->refs++;
     sleep_now(ex);
     pthread_mutex_unlock(&ex->lock);
-    if (!pool_submit(pool, fn, ex)) {
+    if (!pool_submit(pool, ex->req.who.user_id, fn, ex)) {
         set_overloaded(ex);
         pthread_mutex_lock(&ex->lock);
         exchange_wake(ex);
@@ -294,7 +294,7 @@ static bool start_streaming(struct exchange *ex)
     }
     ex->streaming = true;
     exchange_ref(ex);
-    if (!pool_submit(ex->req.gw->uploads, run_handler, ex)) {
+    if (!pool_submit(ex->req.gw->uploads, ex->req.who.user_id, run_handler, ex)) {
         ex->streaming = false;
         set_overloaded(ex);
         exchange_unref(ex);

@@ -206,7 +206,7 @@ static bool start_stream(struct exchange *ex)
         return true;
     }
     exchange_ref(ex);
-    if (!pool_submit(ex->req.gw->streams, run_stream, ex)) {
+    if (!pool_submit(ex->req.gw->streams, ex->req.who.user_id, run_stream, ex)) {
         exchange_unref(ex);
         return false;
     }

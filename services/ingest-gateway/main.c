@@ -25,8 +25,9 @@
 #include <unistd.h>
 
 #define WORK_THREADS 12U
-#define UPLOAD_THREADS 12U
+#define UPLOAD_THREADS 16U
 #define STREAM_THREADS 16U
+#define ACCOUNT_SHARE 75U /* percent of what is held as long as a client likes */
 #define DB_CONNS (WORK_THREADS + 8U)
 #define SEARCH_CONNS 4U
 #define OPENAPI_MAX ((off_t)4 << 20)
@@ -144,9 +145,9 @@ static int start_parts(struct err *err)
     service.row_security = true;
     if (service_connect(&service, DB_CONNS, 5000, err) < 0 ||
         db_open(&search, &gateway.search_db, err) < 0 || auth_cache_new(&gateway.auth, err) < 0 ||
-        pool_new("work", WORK_THREADS, 512, &gateway.work, err) < 0 ||
-        pool_new("upload", UPLOAD_THREADS, 64, &gateway.uploads, err) < 0 ||
-        pool_new("stream", STREAM_THREADS, 64, &gateway.streams, err) < 0) {
+        pool_new("work", WORK_THREADS, 512, 100, &gateway.work, err) < 0 ||
+        pool_new("upload", UPLOAD_THREADS, 96, ACCOUNT_SHARE, &gateway.uploads, err) < 0 ||
+        pool_new("stream", STREAM_THREADS, 96, ACCOUNT_SHARE, &gateway.streams, err) < 0) {
         return -1;
     }
     gateway.db = service.db;
@@ -172,14 +173,18 @@ static int start_servers(struct err *err)
         return -1;
     }
     struct server_config config = {
+        .name = "api",
         .host = host,
         .port = port,
         .threads = cores < 2   ? 2
                    : cores > 4 ? 4
                                : (unsigned)cores,
-        .header_timeout_ms = 10000,
+        .header_timeout_ms = (unsigned)gateway_options.header_timeout_ms,
         .idle_timeout_s = (unsigned)(gateway_options.idle_timeout_ms / 1000),
-        .min_rate = 4096,
+        .slow_timeout_ms = (unsigned)gateway_options.slow_timeout_ms,
+        .min_bytes = 4096,
+        .max_conns = (unsigned)gateway_options.max_connections,
+        .max_conns_address = (unsigned)gateway_options.max_connections_address,
         .memory = 32768,
         .tls = *gateway_options.tls_cert_file != '\0',
     };
@@ -194,6 +199,7 @@ static int start_servers(struct err *err)
         return -1;
     }
     if (gateway_options.stream_port > 0) {
+        config.name = "stream";
         config.port = (unsigned)gateway_options.stream_port;
         config.threads = 2;
         config.memory = 8192;

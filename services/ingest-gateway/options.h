@@ -15,6 +15,10 @@ struct gateway_options {
     char *openapi_file;
     char *clamd; /* not empty: the first task of a file is its scan */
     int64_t idle_timeout_ms;
+    int64_t header_timeout_ms;
+    int64_t slow_timeout_ms;
+    int64_t max_connections;
+    int64_t max_connections_address;
     int64_t max_file_size;
     char *public_url;
     char *trusted_proxies;

@@ -103,6 +103,20 @@ static bool peer_bytes(const struct sockaddr *peer, unsigned char bytes[16])
     return false;
 }
 
+bool origin_peer(const struct origin_rules *rules, const struct sockaddr *peer,
+                 char ret_net[ORIGIN_ADDRESS_SIZE])
+{
+    unsigned char bytes[16];
+    char address[ORIGIN_ADDRESS_SIZE];
+
+    if (!peer_bytes(peer, bytes) || trusted(rules, bytes)) {
+        return false;
+    }
+    print_address(bytes, address);
+    origin_network(address, ret_net);
+    return true;
+}
+
 void origin_network(const char *address, char ret_net[ORIGIN_ADDRESS_SIZE])
 {
     unsigned char bytes[16];

@@ -28,6 +28,11 @@ int origin_rules_parse(const char *list, struct origin_rules *ret_rules,
 /* Whoever has one IPv6 address has all of its /64; of IPv4 the address. "" for what is none. */
 void origin_network(const char *address, char ret_net[ORIGIN_ADDRESS_SIZE]);
 
+/* The network of the other end of a connection (see origin_network); false when it is a trusted
+ * proxy, which speaks for many, or unknown. */
+bool origin_peer(const struct origin_rules *rules, const struct sockaddr *peer,
+                 char ret_net[ORIGIN_ADDRESS_SIZE]);
+
 /* peer may be NULL. forwarded_for and forwarded_proto are header values or NULL; tls: this very
  * connection is encrypted. */
 void origin_find(const struct origin_rules *rules, const struct sockaddr *peer,

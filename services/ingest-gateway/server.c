@@ -1,19 +1,117 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/server.h"
 
+#include "libcommon/metrics.h"
 #include "services/ingest-gateway/exchange.h"
+#include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/tls.h"
 
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define REAP_EVERY_MS 500U
-#define RATE_WINDOW_MS 30000U
+#define PRESSED_MS 2000U
+
+static struct conn_entry **net_row(struct server *server, const char *net)
+{
+    uint32_t h = 2166136261U;
+
+    for (const char *s = net; *s != '\0'; s++) {
+        h = (h ^ (unsigned char)*s) * 16777619U;
+    }
+    return &server->nets[h % SERVER_NETS];
+}
+
+/* Has the network its number of connections already? Lock held. */
+static bool net_full(struct server *server, const char *net)
+{
+    unsigned n = 0;
+
+    for (const struct conn_entry *e = *net_row(server, net); e; e = e->net_next) {
+        n += strcmp(e->net, net) == 0 ? 1 : 0;
+    }
+    return n >= server->config.max_conns_address;
+}
+
+/* Lock held. */
+static void net_add(struct server *server, struct conn_entry *entry)
+{
+    struct conn_entry **row = net_row(server, entry->net);
+
+    entry->net_next = *row;
+    if (*row) {
+        (*row)->net_prev = entry;
+    }
+    *row = entry;
+}
+
+/* Lock held. */
+static void net_drop(struct server *server, struct conn_entry *entry)
+{
+    if (entry->net_prev) {
+        entry->net_prev->net_next = entry->net_next;
+    } else {
+        *net_row(server, entry->net) = entry->net_next;
+    }
+    if (entry->net_next) {
+        entry->net_next->net_prev = entry->net_prev;
+    }
+}
+
+static void cut(const struct conn_entry *entry, const char *reason)
+{
+    char labels[40];
+
+    snprintf(labels, sizeof(labels), "reason=\"%s\"", reason);
+    metrics_inc("docfleet_http_connections_cut_total", labels);
+    shutdown(entry->fd, SHUT_RDWR);
+}
+
+static void add_connection(struct server *server, struct conn_entry *entry)
+{
+    pthread_mutex_lock(&server->lock);
+    entry->next = server->conns;
+    if (entry->next) {
+        entry->next->prev = entry;
+    }
+    server->conns = entry;
+    server->n_conns++;
+    if (entry->net[0] != '\0' && net_full(server, entry->net)) {
+        entry->net[0] = '\0';
+        entry->refused = true;
+    } else if (entry->net[0] != '\0') {
+        net_add(server, entry);
+    }
+    pthread_mutex_unlock(&server->lock);
+    if (entry->refused) {
+        cut(entry, "address"); /* the library finds it closed and lets it go */
+    }
+}
+
+static void drop_connection(struct server *server, struct conn_entry *entry)
+{
+    pthread_mutex_lock(&server->lock);
+    if (entry->prev) {
+        entry->prev->next = entry->next;
+    } else {
+        server->conns = entry->next;
+    }
+    if (entry->next) {
+        entry->next->prev = entry->prev;
+    }
+    server->n_conns--;
+    if (entry->net[0] != '\0') {
+        net_drop(server, entry);
+    }
+    pthread_mutex_unlock(&server->lock);
+    free(entry);
+}
 
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,
                           enum MHD_ConnectionNotificationCode code)
@@ -24,6 +122,8 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+        const union MHD_ConnectionInfo *peer =
+            MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
         entry = calloc(1, sizeof(*entry));
         *socket_context = entry;
         if (!entry) {
@@ -32,28 +132,13 @@ static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_
         entry->fd = info ? info->connect_fd : -1;
         entry->since_ms = clock_mono_ms();
         entry->limit_ms = server->config.header_timeout_ms;
-        pthread_mutex_lock(&server->lock);
-        entry->next = server->conns;
-        if (entry->next) {
-            entry->next->prev = entry;
+        if (!origin_peer(&server->gw->proxies, peer ? peer->client_addr : NULL, entry->net)) {
+            entry->net[0] = '\0';
         }
-        server->conns = entry;
-        server->n_conns++;
-        pthread_mutex_unlock(&server->lock);
+        add_connection(server, entry);
     } else if (entry) {
-        pthread_mutex_lock(&server->lock);
-        if (entry->prev) {
-            entry->prev->next = entry->next;
-        } else {
-            server->conns = entry->next;
-        }
-        if (entry->next) {
-            entry->next->prev = entry->prev;
-        }
-        server->n_conns--;
-        pthread_mutex_unlock(&server->lock);
         *socket_context = NULL;
-        free(entry);
+        drop_connection(server, entry);
     }
 }
 
@@ -90,34 +175,42 @@ unsigned server_active(struct server *server)
     return n;
 }
 
-/* Is the client too slow? Registry lock held, so that ex and fd are what they seem. */
-static bool entry_late(struct server *server, struct conn_entry *entry, uint64_t now)
+/* How long it may wait for headers; near the end of all connections not long. */
+static uint64_t header_limit(const struct server *server, const struct conn_entry *entry)
+{
+    return server->n_conns > server->max_conns / 4 * 3 ? min_u64(entry->limit_ms, PRESSED_MS)
+                                                       : entry->limit_ms;
+}
+
+/* Why the client is too slow, or NULL. Registry lock held, so that ex and fd are what they seem. */
+static const char *entry_late(struct server *server, struct conn_entry *entry, uint64_t now)
 {
     struct exchange *ex = entry->ex;
+    enum phase phase = EX_NEW;
+    bool ours = false;
 
-    if (!ex) {
-        return now - entry->since_ms > entry->limit_ms;
+    if (ex) {
+        pthread_mutex_lock(&ex->lock);
+        phase = ex->phase;
+        ours = ex->suspended || (phase == EX_SENT && (!ex->reply.stream || ex->reply.events));
+        pthread_mutex_unlock(&ex->lock);
     }
-    pthread_mutex_lock(&ex->lock);
-    enum phase phase = ex->phase;
-    bool ours = ex->suspended || (phase == EX_SENT && (!ex->reply.stream || ex->reply.events));
-    pthread_mutex_unlock(&ex->lock);
     if (phase == EX_NEW) {
-        return now - entry->since_ms > entry->limit_ms;
+        return now - entry->since_ms > header_limit(server, entry) ? "headers" : NULL;
     }
     uint64_t bytes = atomic_load(&ex->progress);
     if (ours || phase == EX_AUTH || phase == EX_HANDLE || entry->checked_ms == 0) {
         entry->checked_ms = now;
         entry->checked_bytes = bytes;
-        return false;
+        return NULL;
     }
-    if (now - entry->checked_ms < RATE_WINDOW_MS) {
-        return false;
+    if (now - entry->checked_ms < server->config.slow_timeout_ms) {
+        return NULL;
     }
-    bool late = bytes - entry->checked_bytes < server->config.min_rate;
+    bool late = bytes - entry->checked_bytes < server->config.min_bytes;
     entry->checked_ms = now;
     entry->checked_bytes = bytes;
-    return late;
+    return late ? "slow" : NULL;
 }
 
 static void *reaper_main(void *arg)
@@ -128,8 +221,10 @@ static void *reaper_main(void *arg)
     while (!server->stop) {
         uint64_t now = clock_mono_ms();
         for (struct conn_entry *e = server->conns; e; e = e->next) {
-            if (e->fd >= 0 && entry_late(server, e, now)) {
-                shutdown(e->fd, SHUT_RDWR);
+            const char *reason = e->fd >= 0 && !e->refused ? entry_late(server, e, now) : NULL;
+            if (reason) {
+                e->refused = true; /* told and counted once */
+                cut(e, reason);
             }
         }
         pthread_mutex_unlock(&server->lock);
@@ -138,6 +233,19 @@ static void *reaper_main(void *arg)
     }
     pthread_mutex_unlock(&server->lock);
     return NULL;
+}
+
+/* For metrics_collect. */
+static void show_connections(void *arg)
+{
+    struct server *server = arg;
+    char labels[32];
+
+    snprintf(labels, sizeof(labels), "listener=\"%s\"", server->config.name);
+    pthread_mutex_lock(&server->lock);
+    metrics_set("docfleet_http_connections", labels, server->n_conns);
+    metrics_set("docfleet_http_connections_max", labels, server->max_conns);
+    pthread_mutex_unlock(&server->lock);
 }
 
 static int make_address(const char *host, unsigned port, struct sockaddr_storage *ret, bool *ret_v6,
@@ -160,7 +268,8 @@ static int make_address(const char *host, unsigned port, struct sockaddr_storage
     return err_set(err, ERR_FATAL, "config", "%s is no numeric address to listen on", host);
 }
 
-static unsigned connection_limit(void)
+/* What descriptors allow: each request may need some of its own. */
+static unsigned descriptor_limit(void)
 {
     struct rlimit lim;
 
@@ -174,6 +283,24 @@ static unsigned connection_limit(void)
     return lim.rlim_cur > 400 ? (unsigned)min_u64(lim.rlim_cur - 300, 20000) : 100;
 }
 
+static void find_limits(struct server *server)
+{
+    static const char *const reasons[] = {"address", "headers", "slow"};
+    const unsigned all = descriptor_limit();
+    char labels[40];
+
+    server->max_conns = server->config.max_conns > 0 && server->config.max_conns < all
+                            ? server->config.max_conns
+                            : all;
+    if (server->config.max_conns_address > server->max_conns / 2) {
+        server->config.max_conns_address = server->max_conns / 2;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        snprintf(labels, sizeof(labels), "reason=\"%s\"", reasons[i]);
+        metrics_add("docfleet_http_connections_cut_total", labels, 0);
+    }
+}
+
 int server_start(struct server *server, struct gateway *gw, const struct server_config *config,
                  struct err *err)
 {
@@ -185,6 +312,7 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
     if (make_address(config->host, config->port, &addr, &v6, err) < 0) {
         return -1;
     }
+    find_limits(server);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_SUSPEND_RESUME |
                      (v6 ? (unsigned)MHD_USE_DUAL_STACK : 0U) |
                      (config->tls ? (unsigned)MHD_USE_TLS : 0U);
@@ -192,7 +320,7 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
         flags, (uint16_t)config->port, NULL, NULL, exchange_call, server, MHD_OPTION_SOCK_ADDR,
         (struct sockaddr *)&addr, MHD_OPTION_THREAD_POOL_SIZE, config->threads,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, config->memory, MHD_OPTION_CONNECTION_LIMIT,
-        connection_limit(), MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
+        server->max_conns, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s,
         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, exchange_completed, server,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_URI_LOG_CALLBACK,
         exchange_start, server, config->tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END,
@@ -204,6 +332,7 @@ int server_start(struct server *server, struct gateway *gw, const struct server_
     const union MHD_DaemonInfo *info =
         MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
     server->port = info ? info->port : config->port;
+    metrics_collect(show_connections, server);
     server->has_reaper = pthread_create(&server->reaper, NULL, reaper_main, server) == 0;
     return 0;
 }
@@ -261,6 +390,7 @@ void server_stop(struct server *server)
         server->has_reaper = false;
     }
     if (server->daemon) {
+        metrics_uncollect(show_connections, server);
         MHD_stop_daemon(server->daemon);
         server->daemon = NULL;
     }
