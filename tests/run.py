@@ -24,6 +24,8 @@ import xml.etree.ElementTree as ElementTree
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CACHE = os.environ.get("DOCFLEET_CACHE_DIR", os.path.expanduser("~/.cache/docfleet"))
 JOBS = max(1, len(os.sched_getaffinity(0)))
+LANES = max(2, min(JOBS, 4))  # of servers and fleets side by side
+SERVICE_PARTS = 3
 UNIT_TIMEOUT = 180
 SUITE_TIMEOUT = 2700  # seconds; each test has its own in pytest.ini, this meets what that cannot end
 LOGS = os.path.join(ROOT, "build", "test-logs")
@@ -213,42 +215,59 @@ def ended(process, seconds):
         return process.wait()
 
 
-def run_pytest(interpreter, folders, words, out=None):
+def run_pytest(interpreter, name, paths, words, out=None):
     """One pytest with servers of its own; gives its counts."""
-    report = os.path.join(LOGS, f"pytest-{'-'.join(folders)}.xml")
+    report = os.path.join(LOGS, f"pytest-{name.replace(' ', '-')}.xml")
     if os.path.exists(report):
         os.unlink(report)
     args = [interpreter, "-m", "pytest", "-c", f"{ROOT}/tests/pytest.ini", f"--rootdir={ROOT}",
-            f"--junitxml={report}", *(f"{ROOT}/tests/{f}" for f in folders)]
+            f"--junitxml={report}", *(f"{ROOT}/tests/{p}" for p in paths)]
     if words:
         args += ["-k", " ".join(words)]
-    if "bench" in folders:
+    if "bench" in paths:
         args.append(f"--timeout={SUITE_TIMEOUT}")
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
     began = time.monotonic()
     rc = ended(subprocess.Popen(args, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT if out else None), SUITE_TIMEOUT)
-    Totals.times.append((" and ".join(folders) + " tests", time.monotonic() - began))
+    Totals.times.append((name + " tests", time.monotonic() - began))
     if not os.path.exists(report):
         return 0, int(rc != 5), 0  # 5: nothing collected
     passed, failed, skipped = count_junit(report)
     return passed, failed or int(rc not in (0, 5)), skipped
 
 
+def groups(folders):
+    """{name: paths}: folders, of which the largest is in parts, so that two lanes end about together."""
+    found = {}
+    for folder in folders:
+        files = sorted(f for f in os.listdir(f"{ROOT}/tests/{folder}") if f.startswith("test_") and f.endswith(".py"))
+        if folder == "service":
+            for part in range(SERVICE_PARTS):
+                found[f"service {part + 1}"] = [f"service/{f}" for f in files[part::SERVICE_PARTS]]
+        else:
+            found[folder] = [folder]
+    return found
+
+
 def pytest(interpreter, folders, words):
-    """Service tests beside the others: they mostly wait. The output of the others comes after."""
-    if "service" not in folders or len(folders) == 1:
-        Totals.add(*run_pytest(interpreter, folders, words))
+    """Two lanes side by side, since tests mostly wait; what a group says comes when it has ended."""
+    if len(folders) == 1:
+        Totals.add(*run_pytest(interpreter, folders[0], folders, words))
         return
-    others = [f for f in folders if f != "service"]
     os.makedirs(LOGS, exist_ok=True)
-    path = os.path.join(LOGS, "pytest-others.log")
-    with concurrent.futures.ThreadPoolExecutor(1) as pool, open(path, "w", encoding="utf-8") as out:
-        beside = pool.submit(run_pytest, interpreter, others, words, out)
-        Totals.add(*run_pytest(interpreter, ["service"], words))
-        Totals.add(*beside.result())
-    with open(path, encoding="utf-8", errors="replace") as f:
-        print(f.read(), end="", flush=True)
+
+    def one(group):
+        name, paths = group
+        path = os.path.join(LOGS, f"pytest-{name.replace(' ', '-')}.log")
+        with open(path, "w", encoding="utf-8") as out:
+            return path, run_pytest(interpreter, name, paths, words, out)
+    with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(one, g) for g in groups(folders).items()]):
+            path, counts = done.result()
+            Totals.add(*counts)
+            with open(path, encoding="utf-8", errors="replace") as f:
+                print(f.read(), end="", flush=True)
 
 
 def main():
