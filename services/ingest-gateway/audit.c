@@ -3,17 +3,13 @@
 
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "services/ingest-gateway/audit_late.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/handlers.h"
 #include "services/ingest-gateway/sql.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static const char insert_sql[] =
-    "INSERT INTO audit (user_id, actor, action, target, detail, outcome, credential, key_id,"
-    "   session_id, address, request_id)"
-    " VALUES ($1::uuid, $2, $3, $4, $5::jsonb, $6, $7, $8, $9::uuid, $10, $11)";
 
 static const char *outcome_of(unsigned status)
 {
@@ -28,7 +24,7 @@ static const char *or_null(const char *text)
 }
 
 static int write_row(struct gateway *gw, struct request *req, const char *action, unsigned status,
-                     struct err *err)
+                     bool *ret_kept, struct err *err)
 {
     static const char *const credentials[] = {"", "key", "session", "token"};
     const struct audit_note *note = &req->audit;
@@ -48,24 +44,33 @@ static int write_row(struct gateway *gw, struct request *req, const char *action
                             or_null(who->key_id),
                             or_null(who->session_id),
                             or_null(req->address),
-                            req->id};
-    return db_run(gw->db, insert_sql, ARRAY_LEN(params), params, NULL, err);
+                            req->id,
+                            NULL};
+    if (db_run(gw->db, audit_insert_sql, ARRAY_LEN(params), params, NULL, err) == 0) {
+        return 0;
+    }
+    *ret_kept = err->class == ERR_TRANSIENT && audit_late_keep(gw->audit_late, params) == 0;
+    return -1;
 }
 
 void audit_request(struct gateway *gw, struct request *req, unsigned status)
 {
     const char *action = req->audit.action ? req->audit.action : req->route->audit;
     struct err err = ERR_INIT;
+    bool kept = false;
 
-    if (!action || req->audit.skip || write_row(gw, req, action, status, &err) == 0) {
+    if (!action || req->audit.skip || write_row(gw, req, action, status, &kept, &err) == 0) {
         return;
     }
-    metrics_inc("docfleet_audit_failures_total", "");
-    log_write(LOG_ERROR, "audit row not written", kv_str("action", action),
-              kv_str("userId", req->who.user_id), kv_str("target", req->params[0]),
-              kv_u64("status", status), kv_str("address", req->address),
-              kv_str("requestId", req->id), kv_str("code", err.code), kv_str("reason", err.msg),
-              KV_END);
+    if (!kept) {
+        metrics_inc("docfleet_audit_failures_total", "");
+    }
+    log_write(kept ? LOG_WARN : LOG_ERROR,
+              kept ? "audit row waits for Postgres" : "audit row not written",
+              kv_str("action", action), kv_str("userId", req->who.user_id),
+              kv_str("target", req->params[0]), kv_u64("status", status),
+              kv_str("address", req->address), kv_str("requestId", req->id),
+              kv_str("code", err.code), kv_str("reason", err.msg), KV_END);
 }
 
 void audit_detail(struct request *req, const char *name, json_t *value)

@@ -3,7 +3,8 @@
  * The audit log: who did what, when, from where, and how it ended.
  * Invariant: each request of a route that has an audit name, and reached its handler, leaves one
  * row, whatever the answer; Postgres refuses to change or drop rows, and each holds the digest of
- * the one before it. A row that cannot be written is logged instead and counted.
+ * the one before it. What Postgres does not take at that moment waits in
+ * memory (audit_late.h); what it refuses, and what a crash takes along, is in the log alone.
  * Refuses bodies, passwords, keys and contents: ids, names and counts only.
  */
 #pragma once

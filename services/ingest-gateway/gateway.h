@@ -13,6 +13,7 @@
 
 #include <stdatomic.h>
 
+struct audit_late;
 struct auth_cache;
 struct event_hub;
 struct issuer;
@@ -36,6 +37,7 @@ struct gateway {
     struct auth_cache *auth;
     struct issuer *issuer; /* NULL: none is trusted */
     struct limits *limits;
+    struct audit_late *audit_late;
     struct origin_rules proxies;
     struct cors_rules cors;
     const char *public_url; /* without a slash at its end; "" when not told */

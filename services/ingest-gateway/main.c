@@ -7,6 +7,7 @@
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "libcommon/service.h"
+#include "services/ingest-gateway/audit_late.h"
 #include "services/ingest-gateway/auth.h"
 #include "services/ingest-gateway/events.h"
 #include "services/ingest-gateway/gateway.h"
@@ -145,6 +146,7 @@ static int start_parts(struct err *err)
     service.row_security = true;
     if (service_connect(&service, DB_CONNS, 5000, err) < 0 ||
         db_open(&search, &gateway.search_db, err) < 0 || auth_cache_new(&gateway.auth, err) < 0 ||
+        audit_late_new(&gateway.audit_late, err) < 0 ||
         pool_new("work", WORK_THREADS, 512, 100, &gateway.work, err) < 0 ||
         pool_new("upload", UPLOAD_THREADS, 96, ACCOUNT_SHARE, &gateway.uploads, err) < 0 ||
         pool_new("stream", STREAM_THREADS, 96, ACCOUNT_SHARE, &gateway.streams, err) < 0) {
@@ -246,6 +248,7 @@ static void stop_all(void)
         clean = server_cut(&stream_server, CUT_MS) && clean;
     }
     if (!clean) {
+        audit_late_flush(gateway.audit_late, gateway.db);
         /* A request that a worker still holds would abort the HTTP library's stop. */
         log_warn("ending with requests in work", kv_u64("requests", active()));
         _exit(0);
@@ -262,6 +265,8 @@ static void stop_all(void)
     pool_free(gateway.uploads);
     pool_free(gateway.work);
     auth_cache_free(gateway.auth);
+    audit_late_flush(gateway.audit_late, gateway.db);
+    audit_late_free(gateway.audit_late);
     limits_free(gateway.limits);
     cors_rules_done(&gateway.cors);
     issuer_free(gateway.issuer);
@@ -289,6 +294,7 @@ int main(int argc, char **argv)
     }
     while (!service_wait(&service, REFRESH_MS)) {
         tls_refresh();
+        audit_late_flush(gateway.audit_late, gateway.db);
     }
     log_info("draining", kv_u64("requests", active()));
     stop_all();

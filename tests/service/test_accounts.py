@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who one is: sign-ins and sessions, cross-site requests, guessing, keys, roles, the audit log."""
 import concurrent.futures
+import datetime
 import json
 import re
 import subprocess
@@ -332,6 +333,25 @@ def test_audit_tells_who_did_what(gateway):
     listed = gateway.ctl("audit", "list", "--action", "login", "--json", "--limit", "3",
                          env={"DOCFLEET_ADMIN_KEY": root.key}).splitlines()
     assert [json.loads(x)["action"] for x in listed] == ["login"] * len(listed) and listed
+
+
+def test_audit_rows_wait_for_postgres(gateway):
+    """What was done while the row could not be written is told of later, with its time."""
+    client = gateway.client("audited-late")
+    with psycopg.connect(gateway.database_url, autocommit=False) as blocker:
+        blocker.execute("lock table docfleet.audit in share row exclusive mode")
+        begun = blocker.execute("select clock_timestamp()").fetchone()[0]
+        made = client.request("POST", "/datasets", json={"name": "meanwhile", "columns": [{"name": "a", "type": "string"}]})
+        assert made.status_code == 201, made.text
+        released = blocker.execute("select clock_timestamp()").fetchone()[0]
+        assert "audit row waits for Postgres" in gateway.process("ingest-gateway").log()
+    rows = rig.wait_until(lambda: gateway.sql("select at, detail, action, outcome from audit where request_id = %s",
+                                              made.headers["X-Request-Id"]), 20, what="the row")
+    assert len(rows) == 1 and rows[0]["action"] == "dataset.create" and rows[0]["outcome"] == "ok"
+    happened = datetime.datetime.fromisoformat(rows[0]["detail"]["happenedAt"].replace("Z", "+00:00"))
+    assert begun < happened < released < rows[0]["at"]
+    assert gateway.metrics("ingest-gateway").get("docfleet_audit_failures_total", 0) == 0
+    gateway.ctl("audit", "verify")
 
 
 def test_audit_only_grows_and_shows_changes(gateway):
