@@ -8,6 +8,8 @@
 #include <math.h>
 #include <string.h>
 
+#define JGET_EXACT_MAX 9007199254740992.0 /* up to here a double holds every whole number */
+
 /* Nesting of brackets outside strings; the parser judges everything else. */
 static bool too_deep(const char *text, size_t len)
 {
@@ -37,6 +39,18 @@ static bool too_deep(const char *text, size_t len)
     return false;
 }
 
+/* The parser's words, but for what is JSON and still not taken: there it speaks of its own flags.
+ */
+static const char *why_not(const json_error_t *where)
+{
+    const enum json_error_code code = json_error_code(where);
+
+    return code == json_error_null_character || code == json_error_null_byte_in_key
+               ? "a text holds a NUL character"
+           : code == json_error_numeric_overflow ? "a number is too big"
+                                                 : where->text;
+}
+
 int jget_load(const char *text, size_t len, size_t max, json_t **ret_json, struct err *err)
 {
     json_error_t where;
@@ -57,7 +71,7 @@ int jget_load(const char *text, size_t len, size_t max, json_t **ret_json, struc
             return err_nomem(err);
         }
         return err_set(err, ERR_PERMANENT, "malformed_json", "line %d, column %d: %s", where.line,
-                       where.column, where.text);
+                       where.column, why_not(&where));
     }
     *ret_json = json;
     return 0;
@@ -117,10 +131,11 @@ int jget_int(const json_t *obj, const char *name, int64_t min, int64_t max, int6
     if (!value) {
         return -1;
     }
-    if (!json_is_integer(value)) {
+    const double real = json_is_real(value) ? json_real_value(value) : 0.5;
+    if (!json_is_integer(value) && (real != trunc(real) || fabs(real) > JGET_EXACT_MAX)) {
         return wrong(err, name, "must be a whole number");
     }
-    int64_t number = json_integer_value(value);
+    int64_t number = json_is_integer(value) ? json_integer_value(value) : (int64_t)real;
     if (number < min || number > max) {
         return err_set(err, ERR_PERMANENT, "invalid_json",
                        "member \"%s\" must be between %lld and %lld", name, (long long)min,

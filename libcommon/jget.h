@@ -20,7 +20,7 @@ int jget_load(const char *text, size_t len, size_t max, json_t **ret_json,
               struct err *err) WARN_UNUSED;
 
 /* Required members of an object; ERR_PERMANENT "invalid_json" naming the member otherwise.
- * Strings are borrowed from obj, at most max bytes. */
+ * Strings are borrowed from obj, at most max bytes. 7.0 is a whole number, too. */
 int jget_str(const json_t *obj, const char *name, size_t max, const char **ret_value,
              struct err *err) WARN_UNUSED;
 int jget_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret_value,

@@ -56,6 +56,16 @@ static int refuse(struct err *err, const char *why)
     return err_set(err, ERR_PERMANENT, "invalid_name", "the file name %s", why);
 }
 
+size_t name_chars(const char *text)
+{
+    size_t n = 0;
+
+    for (const char *s = text; *s != '\0'; s++) {
+        n += ((unsigned char)*s & 0xC0) != 0x80 ? 1 : 0;
+    }
+    return n;
+}
+
 int name_check(const char *name, size_t len, struct err *err)
 {
     bool solid = false;

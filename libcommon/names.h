@@ -11,6 +11,7 @@
 #define NAME_BYTES_MAX 255U
 
 bool name_utf8_valid(const char *text, size_t len);
+size_t name_chars(const char *text); /* code points of valid UTF-8 */
 
 /* ERR_PERMANENT "invalid_name" with a reason in plain words. */
 int name_check(const char *name, size_t len, struct err *err) WARN_UNUSED;

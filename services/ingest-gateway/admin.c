@@ -19,11 +19,26 @@
 static const char user_sql[] = "INSERT INTO account (user_id, name, role, weight)"
                                " VALUES ($1::uuid, $2, $3, $4::real)";
 
+/* The weight, or `fallback` when it is absent or null. */
+static int read_weight(struct request *req, const json_t *body, double fallback, double *ret_weight,
+                       struct err *err)
+{
+    const json_t *w = json_object_get(body, "weight");
+    double value = !w || json_is_null(w) ? fallback : json_number_value(w);
+
+    if (w && !json_is_null(w) && !(value >= 0.001 && value <= 1000)) {
+        return request_invalid(req, "/weight", "a weight is from 0.001 to 1000", err);
+    }
+    *ret_weight = value;
+    return 0;
+}
+
 int user_create(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
     const char *name = NULL;
     const char *role = NULL;
+    double value = 0;
     char weight[32];
     char id[UUID_TEXT];
 
@@ -31,16 +46,15 @@ int user_create(struct request *req, struct reply *reply, struct err *err)
         jget_opt_str(body, "role", 10, "user", &role, err) < 0) {
         return -1;
     }
-    const json_t *w = json_object_get(body, "weight");
-    double value = w ? json_number_value(w) : 1.0;
-    if (name[0] == '\0' || strpbrk(name, "\r\n\t")) {
-        return request_invalid(req, "/name", "a name of 1 to 100 bytes is needed", err);
+    if (read_weight(req, body, 1.0, &value, err) < 0) {
+        return -1;
+    }
+    if (name[0] == '\0' || !text_plain(name)) {
+        return request_invalid(
+            req, "/name", "a name of 1 to 100 bytes without control characters is needed", err);
     }
     if (role_parse(role) == ROLE_NONE) {
         return request_invalid(req, "/role", "a role is user, operator or admin", err);
-    }
-    if (!(value > 0 && value <= 1000)) {
-        return request_invalid(req, "/weight", "a weight is above 0 and at most 1000", err);
     }
     snprintf(weight, sizeof(weight), "%g", value);
     uuid_v7(id);
@@ -252,23 +266,20 @@ static const char patch_sql[] =
 static int read_patch(struct request *req, const json_t *body, char weight[32], const char **params,
                       struct err *err)
 {
-    const json_t *w = json_object_get(body, "weight");
-    double value = json_is_number(w) ? json_number_value(w) : 0.0;
+    double value = 0;
     const char *role = NULL;
     bool disabled = false;
 
     if (jget_opt_str(body, "role", 10, NULL, &role, err) < 0 ||
-        jget_opt_bool(body, "disabled", false, &disabled, err) < 0) {
+        jget_opt_bool(body, "disabled", false, &disabled, err) < 0 ||
+        read_weight(req, body, 0, &value, err) < 0) {
         return -1;
-    }
-    if (w && !(value >= 0.001 && value <= 1000)) {
-        return request_invalid(req, "/weight", "a weight is from 0.001 to 1000", err);
     }
     if (role && role_parse(role) == ROLE_NONE) {
         return request_invalid(req, "/role", "a role is user, operator or admin", err);
     }
     bool change = json_is_boolean(json_object_get(body, "disabled"));
-    if (!w && !role && !change) {
+    if (value == 0 && !role && !change) {
         return request_invalid(req, "", "weight, role or disabled is needed", err);
     }
     if (strcmp(req->params[0], req->who.user_id) == 0 && (role || disabled)) {
@@ -277,7 +288,7 @@ static int read_patch(struct request *req, const json_t *body, char weight[32], 
     }
     snprintf(weight, 32, "%g", value);
     params[0] = req->params[0];
-    params[1] = w ? weight : NULL;
+    params[1] = value > 0 ? weight : NULL;
     params[2] = role;
     params[3] = !change ? NULL : disabled ? "true" : "false";
     return 0;
@@ -301,7 +312,10 @@ int user_patch(struct request *req, struct reply *reply, struct err *err)
         return err_set(err, ERR_PERMANENT, "not_found", "no such user");
     }
     auth_cache_drop_user(req->gw->auth, req->params[0]);
-    audit_detail(req, "changes", json_incref(body));
+    audit_detail(req, "changes",
+                 json_pack("{s:s*, s:o*, s:o*}", "role", set[2], "weight",
+                           set[1] ? json_real(strtod(set[1], NULL)) : NULL, "disabled",
+                           set[3] ? json_boolean(strcmp(set[3], "true") == 0) : NULL));
     const char *one[] = {NULL, "1", req->params[0]};
     if (db_run(req->gw->db, users_sql, 3, one, &res, err) < 0) {
         return -1;

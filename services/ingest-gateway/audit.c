@@ -128,7 +128,8 @@ static bool plain(const char *text, const char *more, size_t max)
 }
 
 /* Times as RFC 3339 in UTC or with an offset; Postgres has the last word. */
-static int check_filter(struct request *req, struct err *err)
+static int check_filter(struct request *req, const char **ret_target, const char **ret_address,
+                        struct err *err)
 {
     static const char *const times[] = {"since", "until"};
     const char *user = uri_arg(&req->uri, "userId");
@@ -148,12 +149,14 @@ static int check_filter(struct request *req, struct err *err)
     }
     for (size_t i = 0; i < ARRAY_LEN(times); i++) {
         const char *t = uri_arg(&req->uri, times[i]);
-        if (t && (strlen(t) < 10 || !plain(t, "-:.+", 40))) {
+        if (t && !time_text_valid(t)) {
             return err_set(err, ERR_PERMANENT, "bad_request",
                            "argument %s is no time such as 2026-01-31T12:00:00Z", times[i]);
         }
     }
-    return 0;
+    return uri_arg_text(&req->uri, "target", 80, ret_target, err) < 0
+               ? -1
+               : uri_arg_text(&req->uri, "address", 45, ret_address, err);
 }
 
 int audit_list(struct request *req, struct reply *reply, struct err *err)
@@ -162,10 +165,13 @@ int audit_list(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct list_page page;
     struct db_num limit;
+    const char *target = NULL;
+    const char *address = NULL;
     int64_t before = 0;
     char *next = NULL;
 
-    if (check_filter(req, err) < 0 || list_page_read(req, "audit", &page, err) < 0) {
+    if (check_filter(req, &target, &address, err) < 0 ||
+        list_page_read(req, "audit", &page, err) < 0) {
         return -1;
     }
     if (page.has_cursor && !decimal_parse(page.cursor.value, 1, INT64_MAX, &before)) {
@@ -175,8 +181,8 @@ int audit_list(struct request *req, struct reply *reply, struct err *err)
                             uri_arg(&req->uri, "userId"),
                             uri_arg(&req->uri, "action"),
                             uri_arg(&req->uri, "outcome"),
-                            uri_arg(&req->uri, "target"),
-                            uri_arg(&req->uri, "address"),
+                            target,
+                            address,
                             uri_arg(&req->uri, "since"),
                             uri_arg(&req->uri, "until"),
                             db_num(&limit, page.limit + 1)};

@@ -137,13 +137,11 @@ static int read_name(struct request *req, const json_t *body, const char **ret_n
     const char *name = json_string_value(json_object_get(body, "name"));
     size_t n = name ? strlen(name) : 0;
 
-    if (n == 0 || n > DATASET_NAME_MAX) {
-        return request_invalid(req, "/name", "a name of 1 to 200 bytes is needed", err);
+    if (n == 0 || name_chars(name) > DATASET_NAME_MAX) {
+        return request_invalid(req, "/name", "a name of 1 to 200 characters is needed", err);
     }
-    for (size_t i = 0; i < n; i++) {
-        if ((unsigned char)name[i] < 0x20 || name[i] == 0x7F) {
-            return request_invalid(req, "/name", "a name holds no control characters", err);
-        }
+    if (!text_plain(name)) {
+        return request_invalid(req, "/name", "a name holds no control characters", err);
     }
     if (strspn(name, " ") == n) {
         return request_invalid(req, "/name", "a name is more than blanks", err);
@@ -170,16 +168,22 @@ static int read_columns(struct request *req, const json_t *body, char **ret_text
 }
 
 /* retentionDays: null or absent for never. */
-static int check_retention(struct request *req, const json_t *options, struct err *err)
+static int check_retention(struct request *req, json_t *options, struct err *err)
 {
-    const json_t *days = json_object_get(options, "retentionDays");
+    json_t *days = json_object_get(options, "retentionDays");
     const json_t *what = json_object_get(options, "retentionRemoves");
     const char *word = json_string_value(what);
+    struct err ignored = ERR_INIT;
+    int64_t n = 0;
 
-    if (days && !json_is_null(days) &&
-        (!json_is_integer(days) || json_integer_value(days) < 0 ||
-         json_integer_value(days) > RETENTION_DAYS_MAX)) {
-        return request_invalid(req, "/options/retentionDays", "days from 0 to 36500, or null", err);
+    if (days && !json_is_null(days)) {
+        if (jget_int(options, "retentionDays", 0, RETENTION_DAYS_MAX, &n, &ignored) < 0) {
+            return request_invalid(req, "/options/retentionDays", "days from 0 to 36500, or null",
+                                   err);
+        }
+        if (json_object_set_new(options, "retentionDays", json_integer((json_int_t)n)) < 0) {
+            return err_nomem(err); /* 30.0 is stored as 30 */
+        }
     }
     if (what && (!word || (strcmp(word, "content") != 0 && strcmp(word, "file") != 0))) {
         return request_invalid(req, "/options/retentionRemoves", "content or file", err);
@@ -189,7 +193,7 @@ static int check_retention(struct request *req, const json_t *options, struct er
 
 static int read_options(struct request *req, const json_t *body, char **ret_text, struct err *err)
 {
-    const json_t *options = json_object_get(body, "options");
+    json_t *options = json_object_get(body, "options");
 
     if (options && !json_is_object(options) && !json_is_null(options)) {
         return request_invalid(req, "/options", "options are an object", err);

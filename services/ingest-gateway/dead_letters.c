@@ -4,6 +4,7 @@
  * what failed of their own files, without the fleet's inside. What a letter is: deadletter.h.
  */
 #include "libcommon/deadletter.h"
+#include "libcommon/names.h"
 #include "libcommon/reason.h"
 #include "libcommon/states.h"
 #include "services/ingest-gateway/audit.h"
@@ -33,33 +34,6 @@ enum member {
 static const char *const members[M_COUNT] = {"stage",  "reason",    "class",  "version",
                                              "userId", "datasetId", "fileId", "id",
                                              "since",  "until",     "state"};
-
-/* "2026-11-22T15:00:00Z", with a fraction or an offset if need be; what the calendar says about it
- * is left to Postgres. */
-static bool time_valid(const char *t)
-{
-    static const char form[] = "dddd-dd-ddTdd:dd:dd";
-    size_t i = 0;
-
-    for (; form[i] != '\0'; i++) {
-        bool digit = t[i] >= '0' && t[i] <= '9';
-        if (form[i] == 'd' ? !digit : t[i] != form[i]) {
-            return false;
-        }
-    }
-    if (t[i] == '.') {
-        size_t n = strspn(t + i + 1, "0123456789");
-        if (n == 0 || n > 9) {
-            return false;
-        }
-        i += 1 + n;
-    }
-    if (t[i] == 'Z') {
-        return t[i + 1] == '\0';
-    }
-    return (t[i] == '+' || t[i] == '-') && strlen(t + i) == 6 && t[i + 3] == ':' &&
-           strspn(t + i + 1, "0123456789") == 2 && strspn(t + i + 4, "0123456789") == 2;
-}
 
 static bool one_of(const char *value, const char *const *names, size_t n)
 {
@@ -98,7 +72,7 @@ static int set_member(struct request *req, struct deadletter_filter *f, enum mem
         break;
     case M_SINCE:
     case M_UNTIL:
-        ok = time_valid(value);
+        ok = time_text_valid(value);
         break;
     case M_STATE:
         ok = one_of(value, states, ARRAY_LEN(states));
@@ -107,7 +81,7 @@ static int set_member(struct request *req, struct deadletter_filter *f, enum mem
         ok = one_of(value, classes, ARRAY_LEN(classes));
         break;
     default:
-        ok = strlen(value) <= TEXT_MAX;
+        ok = name_chars(value) <= TEXT_MAX;
         break;
     }
     if (!ok) {

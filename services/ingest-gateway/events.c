@@ -527,14 +527,13 @@ static int choose_start(struct request *req, int64_t asked, struct reply *reply,
 
 int events_get(struct request *req, struct reply *reply, struct err *err)
 {
-    const char *last = req->headers[H_LAST_EVENT_ID];
+    const char *ids[] = {uri_arg(&req->uri, "lastEventId"), req->headers[H_LAST_EVENT_ID]};
     int64_t pos = -1;
 
-    if (!last) {
-        last = uri_arg(&req->uri, "lastEventId");
-    }
-    if (last && last[0] != '\0' && !decimal_parse(last, 0, INT64_MAX, &pos)) {
-        return err_set(err, ERR_PERMANENT, "bad_request", "Last-Event-ID is a number");
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) { /* the header, which a browser adds, wins */
+        if (ids[i] && ids[i][0] != '\0' && !decimal_parse(ids[i], 0, INT64_MAX, &pos)) {
+            return err_set(err, ERR_PERMANENT, "bad_request", "Last-Event-ID is a number");
+        }
     }
     if (choose_start(req, pos, reply, err) < 0) {
         return -1;

@@ -77,6 +77,7 @@ void exchange_unref(struct exchange *ex)
         free(ex->req.headers[i]);
     }
     buf_done(&ex->req.body);
+    json_decref(ex->req.json);
     json_decref(ex->req.errors);
     free(ex->span);
     json_decref(ex->req.audit.detail);
@@ -198,7 +199,8 @@ static void run_handler(void *ctx)
 
     if (rc == 0) {
         gateway_take_view(&ex->req);
-        rc = ex->req.route->handle(&ex->req, &reply, &err);
+        rc = request_check_json(&ex->req, &err);
+        rc = rc == 0 ? ex->req.route->handle(&ex->req, &reply, &err) : rc;
         audit_request(ex->req.gw, &ex->req, rc == 0 ? reply.status : problem_find(&err)->status);
     }
     db_view_take(DB_VIEW_NONE, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/file_filter.h"
 
+#include "libcommon/names.h"
 #include "libcommon/states.h"
 
 #include <stdio.h>
@@ -60,10 +61,20 @@ static int add_state(struct request *req, struct file_filter *f, const char *nam
     return request_invalid(req, "/state", "no such state of a file", err);
 }
 
+static int too_many_states(struct request *req, struct err *err)
+{
+    return request_invalid(req, "/state", "more states than there are", err);
+}
+
 static int add_states(struct request *req, struct file_filter *f, const char *list, struct err *err)
 {
+    unsigned left = FILTER_STATES_MAX;
+
     for (const char *s = list; *s != '\0';) {
         size_t n = strcspn(s, ",");
+        if (left-- == 0) {
+            return too_many_states(req, err);
+        }
         if (add_state(req, f, s, n, err) < 0) {
             return -1;
         }
@@ -83,8 +94,8 @@ static int set_rest(struct request *req, struct file_filter *f, const char *stag
         }
     }
     if (q) {
-        if (strlen(q) >= sizeof(f->q)) {
-            return request_invalid(req, "/q", "the text searched for is too long", err);
+        if (name_chars(q) > FILTER_TEXT_MAX) {
+            return request_invalid(req, "/q", "longer than 200 characters", err);
         }
         snprintf(f->q, sizeof(f->q), "%s", q);
     }
@@ -141,6 +152,9 @@ int file_filter_parse(struct request *req, const json_t *json, struct file_filte
         if (i == 0 && json_is_array(value)) {
             size_t k;
             json_t *one;
+            if (json_array_size(value) > FILTER_STATES_MAX) {
+                return too_many_states(req, err);
+            }
             json_array_foreach(value, k, one)
             {
                 const char *s = json_is_string(one) ? json_string_value(one) : "";

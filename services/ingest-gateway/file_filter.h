@@ -22,10 +22,13 @@ void query_done(struct query *query);
 /* Adds a parameter (copied; NULL stays NULL) and returns its number, or -1 when out of memory. */
 int query_param(struct query *query, const char *value);
 
+#define FILTER_TEXT_MAX 200U /* characters */
+#define FILTER_STATES_MAX 6U
+
 struct file_filter {
-    char states[32]; /* '{1,3}' or "" */
-    int stage;       /* 0: any */
-    char q[256];     /* text in the name, "" none */
+    char states[32];                 /* '{1,3}' or "" */
+    int stage;                       /* 0: any */
+    char q[4 * FILTER_TEXT_MAX + 1]; /* text in the name, "" none */
     char batch_id[UUID_TEXT];
 };
 

@@ -190,12 +190,14 @@ int import_run_get(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
     CLEANUP(db_result_cleanup) PGresult *run = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *after = uri_arg(&req->uri, "after");
-    const char *outcome = uri_arg(&req->uri, "outcome");
+    const char *after = NULL;
+    const char *outcome = NULL;
     struct db_num num;
     int64_t limit;
 
     if (uri_arg_int(&req->uri, "limit", 1, LIST_LIMIT_MAX, LIST_LIMIT, &limit, err) < 0 ||
+        uri_arg_text(&req->uri, "after", 1024, &after, err) < 0 ||
+        uri_arg_text(&req->uri, "outcome", 20, &outcome, err) < 0 ||
         db_acquire(req->gw->db, &conn, err) < 0 ||
         find_run(req, conn, req->params[1], &run, err) < 0) {
         return -1;

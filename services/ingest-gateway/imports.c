@@ -118,16 +118,6 @@ struct settings {
     struct db_num unfetched, keep;
 };
 
-static bool plain_text(const char *text)
-{
-    for (const char *p = text; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Where the fleet itself keeps its objects: what others have uploaded. */
 static bool is_private(const char *prefix)
 {
@@ -156,7 +146,7 @@ static int read_place(struct request *req, const json_t *body, struct settings *
                                                    "0123456789-_.") != strlen(s->source))) {
         return request_invalid(req, "/source", "a source's name is of a-z, 0-9, dash and dot", err);
     }
-    if (!s->prefix || !plain_text(s->prefix)) {
+    if (!s->prefix || !text_plain(s->prefix)) {
         return request_invalid(req, "/prefix", "a prefix of the source's keys is needed", err);
     }
     if (!s->source && is_private(s->prefix)) {
@@ -219,7 +209,7 @@ static int read_settings(struct request *req, struct db_conn *conn, const json_t
     if (jget_opt_str(body, "name", NAME_MAX_BYTES, s->name, &s->name, err) < 0) {
         return -1;
     }
-    if (!s->name || strspn(s->name, " ") == strlen(s->name) || !plain_text(s->name)) {
+    if (!s->name || strspn(s->name, " ") == strlen(s->name) || !text_plain(s->name)) {
         return request_invalid(req, "/name", "a name of 1 to 200 bytes is needed", err);
     }
     if (read_place(req, body, s, err) < 0 || read_schedule(req, body, s, err) < 0 ||
@@ -384,6 +374,23 @@ static int change_import(struct request *req, struct db_conn *conn, const json_t
     return db_query(conn, update_sql, 12, params, NULL, err);
 }
 
+/* What the audit log keeps of a body: the members that mean something. */
+static json_t *known_members(const json_t *body)
+{
+    static const char *const names[] = {
+        "name",       "source",           "prefix",       "schedule",    "enabled",
+        "onVanished", "maxFailedPercent", "maxUnfetched", "keepVersions"};
+    json_t *known = json_object();
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        json_t *value = json_object_get(body, names[i]);
+        if (value) {
+            json_object_set(known, names[i], value);
+        }
+    }
+    return known;
+}
+
 int import_patch(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(json_cleanup) json_t *body = NULL;
@@ -394,7 +401,7 @@ int import_patch(struct request *req, struct reply *reply, struct err *err)
         import_reply(req, conn, req->params[0], 200, reply, err) < 0 || db_commit(conn, err) < 0) {
         return -1;
     }
-    audit_detail(req, "changes", json_incref(body));
+    audit_detail(req, "changes", known_members(body));
     return 0;
 }
 

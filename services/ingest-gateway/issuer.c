@@ -16,6 +16,8 @@
 #define FRESH_MS 600000U /* keys and description are asked for again after that */
 #define BELIEVED_MS 3600000U
 #define URL_MAX 2000U
+#define WAIT_MS 2000U
+#define WAITERS_MAX 4U /* of the threads that serve everybody */
 
 struct issuer {
     const struct gateway_options *options;
@@ -27,6 +29,7 @@ struct issuer {
     char *keys; /* the key set, as JSON text */
     uint64_t keys_ms;
     uint64_t tried_ms; /* for keys, last */
+    unsigned waiting;  /* requests that wait for another's call */
 };
 
 /* https, or http to this machine. */
@@ -199,6 +202,29 @@ static char *described(struct issuer *issuer, const char *name, bool *ret_fresh)
     return copy;
 }
 
+/* Another request is asking the issuer: what it learns will do for this one, too, if it comes soon.
+ */
+static void wait_for_call(struct issuer *issuer)
+{
+    const uint64_t until = clock_mono_ms() + WAIT_MS;
+    const struct timespec ts = {.tv_sec = (time_t)(until / 1000),
+                                .tv_nsec = (long)(until % 1000) * 1000000L};
+
+    pthread_mutex_lock(&issuer->lock);
+    bool room = issuer->waiting < WAITERS_MAX;
+    issuer->waiting += room ? 1 : 0;
+    pthread_mutex_unlock(&issuer->lock);
+    if (!room) {
+        return;
+    }
+    if (pthread_mutex_clocklock(&issuer->fetching, CLOCK_MONOTONIC, &ts) == 0) {
+        pthread_mutex_unlock(&issuer->fetching);
+    }
+    pthread_mutex_lock(&issuer->lock);
+    issuer->waiting--;
+    pthread_mutex_unlock(&issuer->lock);
+}
+
 /* Asks for the description when it is old; an old one will do while the issuer is away. */
 static int address_of(struct issuer *issuer, const char *name, char **ret_url, struct err *err)
 {
@@ -215,6 +241,9 @@ static int address_of(struct issuer *issuer, const char *name, char **ret_url, s
             free(url);
             url = described(issuer, name, &fresh);
         }
+    } else if (!url) {
+        wait_for_call(issuer);
+        url = described(issuer, name, &fresh);
     }
     if (!url) {
         return unavailable(err, "description is not known yet");
@@ -265,7 +294,8 @@ static char *keys_now(struct issuer *issuer, bool refresh, struct err *err)
     pthread_mutex_lock(&issuer->lock);
     uint64_t now = clock_mono_ms();
     uint64_t pause = (uint64_t)issuer->options->oidc_keys_refresh_ms;
-    bool due = (!issuer->keys || refresh || now - issuer->keys_ms > FRESH_MS) &&
+    bool lacking = !issuer->keys || refresh;
+    bool due = (lacking || now - issuer->keys_ms > FRESH_MS) &&
                (issuer->tried_ms == 0 || now - issuer->tried_ms >= pause);
     pthread_mutex_unlock(&issuer->lock);
     if (due && pthread_mutex_trylock(&issuer->fetching) == 0) {
@@ -277,6 +307,8 @@ static char *keys_now(struct issuer *issuer, bool refresh, struct err *err)
             *err = why;
         }
         pthread_mutex_unlock(&issuer->fetching);
+    } else if (lacking) {
+        wait_for_call(issuer);
     }
     pthread_mutex_lock(&issuer->lock);
     bool good = issuer->keys && clock_mono_ms() - issuer->keys_ms < BELIEVED_MS;

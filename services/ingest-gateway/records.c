@@ -3,6 +3,7 @@
  * The rows of a dataset as JSON pages, or whole as NDJSON and CSV. A whole export reads page after
  * page by keyset, so that it holds neither memory nor a snapshot.
  */
+#include "libcommon/columns.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/csv.h"
 #include "services/ingest-gateway/exchange.h"
@@ -304,11 +305,10 @@ static const char version_sql[] = "SELECT schema_version, name FROM dataset"
                                   "   AND deleted_at IS NULL";
 
 static int start_export(struct request *req, struct db_conn *conn, enum format format,
-                        struct reply *reply, struct err *err)
+                        const char *rows, struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     const char *params[] = {req->params[0], req->who.user_id};
-    const char *rows = uri_arg(&req->uri, "rows");
     struct export *x = calloc(1, sizeof(*x));
     size_t i;
     json_t *column;
@@ -381,16 +381,18 @@ int record_list(struct request *req, struct reply *reply, struct err *err)
     struct list_page page;
     struct db_num limit;
     json_t *items = NULL;
+    const char *rows = NULL;
     char *next = NULL;
 
-    if (read_format(req, &format, err) < 0 || list_page_read(req, "records", &page, err) < 0 ||
-        db_acquire(req->gw->db, &conn, err) < 0 ||
+    if (read_format(req, &format, err) < 0 ||
+        uri_arg_text(&req->uri, "rows", COLUMN_NAME_MAX, &rows, err) < 0 ||
+        list_page_read(req, "records", &page, err) < 0 || db_acquire(req->gw->db, &conn, err) < 0 ||
         dataset_require(conn, req, req->params[0], err) < 0) {
         return -1;
     }
     if (format != FORMAT_JSON) {
         req->audit.action = "record.export";
-        return start_export(req, conn, format, reply, err);
+        return start_export(req, conn, format, rows, reply, err);
     }
     const char *params[] = {req->params[0], req->who.user_id,
                             page.has_cursor ? page.cursor.id : NULL,

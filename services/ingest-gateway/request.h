@@ -83,6 +83,7 @@ struct request {
     struct limit_note limit;
     int64_t retry_after_s; /* for the answer to an error; 0: the usual */
     struct buf body;
+    json_t *json;   /* the body of a route that takes JSON, an object; NULL without one */
     json_t *errors; /* validation errors for the problem document; may be NULL */
 };
 
@@ -103,9 +104,13 @@ struct route {
     const char *audit; /* what the audit log calls it; NULL: it is not kept there */
 };
 
+/* Before the handler of any route: a body of one that takes JSON is an object, whether the handler
+ * looks at it or not. Fills req->json; ERR_PERMANENT "malformed_json" or "invalid_json". */
+int request_check_json(struct request *req, struct err *err) WARN_UNUSED;
 /* The body as a JSON object; an absent body is an empty object when optional. The reference is the
- * caller's. ERR_PERMANENT "malformed_json" or "invalid_json". */
+ * caller's. ERR_PERMANENT "malformed_json". */
 int request_json(struct request *req, bool optional, json_t **ret_json,
                  struct err *err) WARN_UNUSED;
+bool text_plain(const char *text); /* without control characters of ASCII */
 /* Adds {pointer, detail} to req->errors and returns -1 with `invalid_value`. */
 int request_invalid(struct request *req, const char *pointer, const char *detail, struct err *err);

@@ -17,6 +17,9 @@ json_t *sql_json_doc(const PGresult *res, int row, int col)
     const char *s = db_str(res, row, col);
     json_t *doc = s ? json_loads(s, JSON_DECODE_ANY, NULL) : NULL;
 
+    if (s && !doc) { /* Postgres writes 1e300 as an integer of 301 digits */
+        doc = json_loads(s, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL, NULL);
+    }
     return doc ? doc : json_null();
 }
 

@@ -134,6 +134,19 @@ const char *uri_arg(const struct uri *uri, const char *name)
     return NULL;
 }
 
+int uri_arg_text(const struct uri *uri, const char *name, size_t max, const char **ret_value,
+                 struct err *err)
+{
+    const char *text = uri_arg(uri, name);
+
+    if (text && name_chars(text) > max) {
+        return err_set(err, ERR_PERMANENT, "bad_request",
+                       "argument %s is longer than %zu characters", name, max);
+    }
+    *ret_value = text;
+    return 0;
+}
+
 bool decimal_parse(const char *text, int64_t min, int64_t max, int64_t *ret_value)
 {
     int64_t v = 0;
@@ -182,4 +195,29 @@ bool uuid_text_valid(const char *text)
         }
     }
     return text[36] == '\0';
+}
+
+bool time_text_valid(const char *t)
+{
+    static const char form[] = "dddd-dd-ddTdd:dd:dd";
+    size_t i = 0;
+
+    for (; form[i] != '\0'; i++) {
+        bool digit = t[i] >= '0' && t[i] <= '9';
+        if (form[i] == 'd' ? !digit : t[i] != form[i]) {
+            return false;
+        }
+    }
+    if (t[i] == '.') {
+        size_t n = strspn(t + i + 1, "0123456789");
+        if (n == 0 || n > 9) {
+            return false;
+        }
+        i += 1 + n;
+    }
+    if (t[i] == 'Z') {
+        return t[i + 1] == '\0';
+    }
+    return (t[i] == '+' || t[i] == '-') && strlen(t + i) == 6 && t[i + 3] == ':' &&
+           strspn(t + i + 1, "0123456789") == 2 && strspn(t + i + 4, "0123456789") == 2;
 }

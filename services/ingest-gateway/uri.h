@@ -34,6 +34,13 @@ const char *uri_arg(const struct uri *uri, const char *name);
 int uri_arg_int(const struct uri *uri, const char *name, int64_t min, int64_t max, int64_t fallback,
                 int64_t *ret_value, struct err *err) WARN_UNUSED;
 
+/* A text of at most max characters, NULL when absent or empty. ERR_PERMANENT "bad_request". */
+int uri_arg_text(const struct uri *uri, const char *name, size_t max, const char **ret_value,
+                 struct err *err) WARN_UNUSED;
+
 bool uuid_text_valid(const char *text); /* 36 lower-case characters */
+/* "2026-11-22T15:00:00Z", with a fraction or an offset if need be; what the calendar says about it
+ * is left to Postgres. */
+bool time_text_valid(const char *text);
 /* Digits only, at most 18, in [min, max]. */
 bool decimal_parse(const char *text, int64_t min, int64_t max, int64_t *ret_value);

@@ -2,6 +2,7 @@
 """Signing in at an OpenID provider (npm's oidc-provider, certified), its tokens as bearer tokens, and
 what is refused: forged tokens from an issuer that lies."""
 import base64
+import concurrent.futures
 import contextlib
 import hashlib
 import http.server
@@ -262,12 +263,14 @@ class Liar:
         self.issuer = f"https://127.0.0.1:{self.port}"
         self.ca = os.path.join(folder, "ca.pem")
         self.keys, self.id_token, self.calls, self.nonce = [self.public], None, [], None
+        self.pause = 0  # before an answer, as of an issuer that is far away
         self._certificate(folder)
         liar = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 liar.calls.append(self.path)
+                time.sleep(liar.pause)
                 at = liar.issuer
                 self.say({"/.well-known/openid-configuration": {
                     "issuer": at, "authorization_endpoint": at + "/auth", "token_endpoint": at + "/token",
@@ -458,6 +461,22 @@ def test_unknown_keys_ask_the_issuer_seldom(liar):
         assert rig.Client(fleet.api, liar.sign(good, kid=f"x{i}")).request("GET", "/auth/me").status_code == 401
     took = time.monotonic() - began
     assert liar.calls.count("/jwks") <= 1 + took / 2
+
+
+def test_one_call_for_keys_serves_those_who_come_meanwhile(liar):
+    """Found by the HTTP fuzzer: the first tokens after a start got 503 while another's call was under way."""
+    fleet = liar.fleet
+    fleet.restart("ingest-gateway")
+    liar.keys, liar.pause = [liar.public], 0.5
+    liar.calls.clear()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            got = list(pool.map(lambda n: rig.Client(fleet.api, liar.sign(liar.claims(aud=AUDIENCE, sub=f"s{n}")))
+                                .request("GET", "/auth/me").status_code, range(4)))
+    finally:
+        liar.pause = 0
+    assert got == [200] * 4
+    assert liar.calls.count("/jwks") == 1
 
 
 def test_bad_settings_are_told(liar):

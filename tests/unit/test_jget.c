@@ -57,6 +57,29 @@ static void test_load(void **state)
     assert_malformed("[1,2,3]", 7, 6);
     assert_int_equal(jget_load("{\n \"a\": }", 9, MAX, &json, &err), -1);
     assert_non_null(strstr(err.msg, "line 2"));
+    assert_int_equal(jget_load("{\"a\\u0000\":1}", 13, MAX, &json, &err), -1);
+    assert_null(strstr(err.msg, "JSON_")); /* the parser's flags are nobody's business */
+    assert_non_null(strstr(err.msg, "NUL character"));
+}
+
+/* JSON knows one kind of number: 7.0 is a whole one. */
+static void test_whole_numbers(void **state)
+{
+    CLEANUP(json_cleanup)
+    json_t *obj = load("{\"a\":7.0,\"b\":-3e2,\"c\":7.5,\"d\":1e300,\"e\":9007199254740992.0}");
+    struct err err = ERR_INIT;
+    int64_t n = 0;
+
+    (void)state;
+    assert_int_equal(jget_int(obj, "a", 0, 9, &n, &err), 0);
+    assert_int_equal(n, 7);
+    assert_int_equal(jget_int(obj, "b", -300, 0, &n, &err), 0);
+    assert_int_equal(n, -300);
+    assert_int_equal(jget_int(obj, "e", 0, INT64_MAX, &n, &err), 0);
+    assert_true(n == 9007199254740992);
+    assert_int_equal(jget_int(obj, "c", 0, 9, &n, &err), -1);
+    assert_int_equal(jget_int(obj, "d", 0, INT64_MAX, &n, &err), -1);
+    assert_int_equal(jget_int(obj, "a", 8, 9, &n, &err), -1);
 }
 
 static void test_depth(void **state)
@@ -151,9 +174,8 @@ static void test_optional(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_load),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_required),
+        cmocka_unit_test(test_load),     cmocka_unit_test(test_whole_numbers),
+        cmocka_unit_test(test_depth),    cmocka_unit_test(test_required),
         cmocka_unit_test(test_optional),
     };
 
