@@ -117,6 +117,8 @@ static const struct {
     {"docfleet_imports", GAUGE, "state", "Imports by state: new, ok, failing, paused"},
     {"docfleet_import_success_age_seconds", GAUGE, "",
      "Time since the last success of the scheduled import that has waited longest for one"},
+    {"docfleet_backup_last_success_seconds", GAUGE, "",
+     "Unix time of the moment that the newest whole backup holds"},
     /* importer */
     {"docfleet_import_runs_total", COUNTER, "outcome", "Runs of imports, by outcome"},
     {"docfleet_import_objects_total", COUNTER, "outcome", "Objects an importer read, by outcome"},

@@ -156,6 +156,7 @@ BOARDS = {
               ("{{route}}",
                f"topk(10, sum by (route) (rate(docfleet_http_requests_total{{{N}}}[$__rate_interval])))")),
             P("Time of a request", "s", *quantiles("docfleet_http_request_duration_seconds", "route", N), width=16),
+            P("Row security", "none", ("least of all gateways", f"min(docfleet_row_security{{{N}}})"), kind="stat"),
             P("Open event streams", "short", ("streams", f"sum(docfleet_event_streams{{{N}}})")),
             P("Connections", "short",
               ("{{listener}}", f"sum by (listener) (docfleet_http_connections{{{N}}})"),
@@ -183,6 +184,8 @@ BOARDS = {
             P("Counts that do not add up", "none", ("mismatches", f"max(docfleet_ledger_mismatch{{{N}}})"),
               kind="stat"),
             P("Last sweep", "s", ("ago", f"time() - max(docfleet_cleaner_last_success_seconds{{{N}}})"),
+              kind="stat"),
+            P("Last backup", "s", ("ago", f"time() - max(docfleet_backup_last_success_seconds{{{N}}})"),
               kind="stat"),
         ]),
         ("Scheduled imports", [

@@ -277,9 +277,17 @@ static int fold_counts(struct service *service, struct err *err)
     return 0;
 }
 
+static const char *const import_states[] = {"state=\"new\"", "state=\"ok\"", "state=\"failing\"",
+                                            "state=\"paused\""};
+
 /* Another replica sweeps now, and tells. */
 static void show_nothing(void)
 {
+    for (size_t i = 0; i < ARRAY_LEN(import_states); i++) {
+        metrics_remove("docfleet_imports", import_states[i]);
+    }
+    metrics_remove("docfleet_import_success_age_seconds", "");
+    metrics_remove("docfleet_backup_last_success_seconds", "");
     metrics_remove("docfleet_ledger_mismatch", "");
     metrics_remove("docfleet_cleaner_last_success_seconds", "");
 }
@@ -295,17 +303,31 @@ static const char imports_sql[] =
 
 static int count_imports(struct service *service, struct err *err)
 {
-    static const char *const labels[] = {"state=\"new\"", "state=\"ok\"", "state=\"failing\"",
-                                         "state=\"paused\""};
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
 
     if (db_run(service->db, imports_sql, 0, NULL, &res, err) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
-        metrics_set("docfleet_imports", labels[i], (double)db_i64(res, 0, (int)i));
+    for (size_t i = 0; i < ARRAY_LEN(import_states); i++) {
+        metrics_set("docfleet_imports", import_states[i], (double)db_i64(res, 0, (int)i));
     }
     metrics_set("docfleet_import_success_age_seconds", "", (double)db_i64(res, 0, 4));
+    return 0;
+}
+
+/* Nothing is shown before the first: an installation may have other backups. */
+static int show_backups(struct service *service, struct err *err)
+{
+    CLEANUP(db_result_cleanup) PGresult *res = NULL;
+
+    if (db_run(service->db,
+               "SELECT extract(epoch FROM max(moment))::bigint FROM backup WHERE missing = 0", 0,
+               NULL, &res, err) < 0) {
+        return -1;
+    }
+    if (db_str(res, 0, 0)) {
+        metrics_set("docfleet_backup_last_success_seconds", "", (double)db_i64(res, 0, 0));
+    }
     return 0;
 }
 
@@ -330,8 +352,8 @@ static int sweep_all(struct service *service, struct err *err)
         }
     }
     return fold_counts(service, err) < 0 || count_imports(service, err) < 0 ||
-                   apply_retention(service, err) < 0 || drop_old_events(service, err) < 0 ||
-                   sweep_pending_uploads(service, err) < 0 ||
+                   show_backups(service, err) < 0 || apply_retention(service, err) < 0 ||
+                   drop_old_events(service, err) < 0 || sweep_pending_uploads(service, err) < 0 ||
                    sweep_orphans(service, "uploads/", err) < 0 ||
                    sweep_orphans(service, "artifacts/", err) < 0
                ? -1

@@ -226,6 +226,27 @@ static int run_backup(struct backup *b, struct err *err)
     return write_manifest(b, conn, err);
 }
 
+/* For the cleaner, which shows how old the newest is. The backup is whole without it. */
+static void note_backup(struct backup *b, time_t moment)
+{
+    struct err err = ERR_INIT;
+    struct db_num at, objects, bytes, missing;
+    const char *params[] = {b->name,
+                            db_num(&at, (int64_t)moment),
+                            db_num(&objects, b->objects),
+                            db_num(&bytes, b->bytes),
+                            db_num(&missing, b->missing),
+                            b->copy ? "t" : "f"};
+
+    if (db_run(
+            b->ctl->service.db,
+            "INSERT INTO docfleet.backup (name, moment, objects, bytes, missing, copied)"
+            " VALUES ($1, to_timestamp($2::bigint), $3::bigint, $4::bigint, $5::bigint, $6::bool)",
+            ARRAY_LEN(params), params, NULL, &err) < 0) {
+        fprintf(stderr, "the backup is whole, but not noted in Postgres: %s\n", err.msg);
+    }
+}
+
 int ctl_backup(struct ctl *ctl, struct err *err)
 {
     struct backup b = {.ctl = ctl, .dir = ctl->argv[0], .copy = ctl_flag(ctl, "--objects")};
@@ -245,6 +266,7 @@ int ctl_backup(struct ctl *ctl, struct err *err)
         fprintf(stderr, "%s is no backup: it has no manifest\n", b.folder);
         return -1;
     }
+    note_backup(&b, now);
     fprintf(stderr, "%lld objects, %lld bytes; %lld copied now, %lld missing\n",
             (long long)b.objects, (long long)b.bytes, (long long)b.copied, (long long)b.missing);
     printf("%s\n", b.folder);

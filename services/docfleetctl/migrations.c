@@ -23,6 +23,7 @@ INCLUDE_SQL(sql_0010, "proto-schemas/postgres/0010_import.sql");
 INCLUDE_SQL(sql_0011, "proto-schemas/postgres/0011_hold.sql");
 INCLUDE_SQL(sql_0012, "proto-schemas/postgres/0012_rate_limits.sql");
 INCLUDE_SQL(sql_0013, "proto-schemas/postgres/0013_row_security.sql");
+INCLUDE_SQL(sql_0014, "proto-schemas/postgres/0014_backup.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
@@ -31,6 +32,6 @@ const struct migration migrations[] = {
     {7, "pause", sql_0007},          {8, "accounts", sql_0008},
     {9, "stage shard", sql_0009},    {10, "import", sql_0010},
     {11, "hold", sql_0011},          {12, "rate limits", sql_0012},
-    {13, "row security", sql_0013},
+    {13, "row security", sql_0013},  {14, "backup", sql_0014},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

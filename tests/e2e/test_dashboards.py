@@ -23,6 +23,7 @@ EXCUSED = [
     (r"docfleet_certificate_expiry_seconds", "the test fleet has no certificates"),
     (r"docfleet_jail_kills_total", "no document of the test brings a child of the jail down"),
     (r"docfleet_import_(runs|objects|alerts)_total", "no importer runs as a service in the test"),
+    (r"docfleet_backup_last_success_seconds", "nobody makes a backup of the test fleet"),
     (r"docfleet_import_success_age_seconds", "the test fleet has no imports"),
 ]
 

@@ -99,6 +99,10 @@ def test_a_restore_loses_nothing(servers, pair, activate, tmp_path):
         client = rig.Client(new.api, alice.key)
         for file_id in live:
             assert client.wait_done(file_id)["state"] == "done"
+        # The cleaner tells how old the newest is: of the restored rows, the one before the last.
+        moment = new.one("SELECT extract(epoch FROM moment)::bigint FROM backup WHERE name = %s",
+                         os.path.basename(folder))
+        wait_until(lambda: new.metrics("cleaner").get("docfleet_backup_last_success_seconds") == moment, 60)
         assert client.get(f"/files/{done[3]['id']}/content").content == b"text 3"
         assert new.one("SELECT max(failures) FROM task WHERE file_id = ANY(%s)", live) == 0
         assert new.one("SELECT count(*) FROM dead_letter WHERE file_id = ANY(%s)", live) == 0

@@ -8,7 +8,7 @@ import pytest
 
 # Tables whose rows belong to no account; every other table must have row security.
 NOBODYS = {"migration", "worker", "backlog", "stage_control", "dispatcher_state", "queue_state", "stage_shard",
-           "effect", "login_throttle", "rate_bucket"}  # digests for keys; ids and addresses, for an hour
+           "effect", "login_throttle", "rate_bucket", "backup"}  # digests for keys; ids and addresses, for an hour
 # What the gateway may never do, and the fleet neither: (role, right, table).
 NEVER = [("docfleet_gateway", "DELETE", t) for t in ("account", "dataset", "file", "audit", "event",
                                                      "dead_letter")] + \
