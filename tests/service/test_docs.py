@@ -20,6 +20,17 @@ def test_configuration_page_is_current():
     assert read("docs/configuration.md") == made, "docs/configuration.md is old: make docs"
 
 
+def test_every_program_knows_every_option():
+    """Settings are given to the whole fleet: a name that another program knows is ignored, not refused."""
+    known = set(re.findall(r'^    "([A-Z0-9_]+)",$', read("libcommon/config.c"), re.M))
+    found = set()
+    for folder in ("libcommon", *(f"services/{s}" for s in os.listdir(f"{rig.ROOT}/services"))):
+        for name in os.listdir(os.path.join(rig.ROOT, folder)):
+            if name.endswith(".c"):
+                found |= set(re.findall(r'\{"([A-Z0-9_]+)", OPTION_', read(f"{folder}/{name}")))
+    assert len(found) > 60 and not found - known
+
+
 def test_schema_page_is_current():
     made = subprocess.run([f"{rig.ROOT}/tools/schema_docs.py"], capture_output=True, text=True,
                           check=True).stdout
