@@ -31,7 +31,7 @@ COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 
 # These goals compile nothing in this make: on a bare machine there is no compiler yet.
-PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format api-scan http-fuzz import-drill restore-drill \
+PLAIN_GOALS := up down status logs restart clean-data test lint unit service e2e chart k8s-check bench bench-percore bench-accuracy bench-up bench-fairness mutants chaos format api-scan http-fuzz fuzz import-drill restore-drill \
 	images images-files images-check images-test dashboards dashboards-check \
 	console help clean
 COMPILES := $(if $(MAKECMDGOALS),$(filter-out $(PLAIN_GOALS),$(MAKECMDGOALS)),yes)
@@ -289,6 +289,9 @@ api-scan: ## the running API against its description with schemathesis, into doc
 	@tests/scan/api_scan.py $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(AS),--as $(AS))
 http-fuzz: ## 10,000 malformed requests at a gateway under ASan and UBSan, into docs/http-fuzz.md (REQUESTS= SEED=)
 	@tests/scan/http_fuzz.py $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(SEED),--seed $(SEED))
+.PHONY: fuzz
+fuzz: ## the parsers' fuzz targets under libFuzzer, each for SECONDS=60 (T=request for one)
+	@tools/fuzz.sh $(or $(SECONDS),60) $(T)
 .PHONY: import-drill restore-drill
 import-drill: ## an import of 1,000 objects, 10 of them broken, with everything killed half-way
 	@FULL=1 tests/run.py service -k import_drill
