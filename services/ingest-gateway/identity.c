@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PROVISION_TRIES 3
+
 static const char find_sql[] =
     "UPDATE identity i SET seen_at = now() FROM account a WHERE i.issuer = $1 AND i.subject = $2"
     "   AND a.user_id = i.user_id"
@@ -133,13 +135,24 @@ int identity_find(struct gateway *gw, const json_t *claims, struct principal *wh
                          json_string_value(json_object_get(claims, "sub"))};
     enum role role = mapped_role(options, claims);
 
-    if (db_run(gw->db, find_sql, 2, ids, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return options->oidc_provision
-                   ? provision(gw, ids, claims, role, who, err)
-                   : err_set(err, ERR_PERMANENT, "not_provisioned", "no account is linked to it");
+    for (int i = 0; i < PROVISION_TRIES; i++) {
+        PQclear(STEAL(res));
+        if (db_run(gw->db, find_sql, 2, ids, &res, err) < 0) {
+            return -1;
+        }
+        if (PQntuples(res) > 0) {
+            break;
+        }
+        if (!options->oidc_provision) {
+            return err_set(err, ERR_PERMANENT, "not_provisioned", "no account is linked to it");
+        }
+        /* The loser of a race for the subject finds the winner's account, for the name takes
+         * another. */
+        *err = ERR_INIT;
+        int rc = provision(gw, ids, claims, role, who, err);
+        if (rc == 0 || strcmp(err->code, "db_conflict") != 0 || i + 1 == PROVISION_TRIES) {
+            return rc;
+        }
     }
     if (fill(res, who, err) < 0) {
         return -1;

@@ -66,6 +66,25 @@ def belongings(fleet, client, admin, name, doomed=DOOMED):
     return ids, source
 
 
+class Alone(rig.Servers):
+    """Postgres and the store without Kafka: the gateway does its work all the same."""
+
+    def start(self):
+        self._init_postgres()
+        self.start_postgres()
+        self.start_s3()
+        rig.wait_until(self.postgres_answers, 60, what="Postgres")
+        rig.wait_until(self.s3_answers, 60, what="versitygw")
+
+
+class Gateway(rig.Fleet):
+    """A fleet of one gateway, on servers without Kafka."""
+
+    def prepare(self):
+        self.ctl("migrate")
+        self.ctl("bucket", "create")
+
+
 def bare(fleet):
     """Only what the gateway itself makes, for a fleet without workers: (clients, {"alice": {kind: [ids]}})."""
     clients = {name: client_of(fleet, name, PEOPLE[name]) for name in ("alice", "root")}

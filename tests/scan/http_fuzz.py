@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make http-fuzz`: malformed HTTP requests at a gateway under ASan and UBSan, into docs/http-fuzz.md.
 
-usage: http_fuzz.py [--requests N] [--seed N] [--from N] [--build asan|release] [--no-page]
+usage: http_fuzz.py [--requests N] [--seed N] [--from N] [--build asan|release] [--bare] [--no-page]
 
 The gateway stands on a real fleet (ground.py). malformed.py draws the requests, several connections
 send them at once, and after every fifty a well-formed one must be answered right. At the end: the same
@@ -331,7 +331,7 @@ Written by `make http-fuzz`; nothing here is estimated. The last run: {date}, co
 
 {requests:,} requests, seed {seed}, at a gateway {build}, eight connections at once. Each is broken in one layer and
 whole in those below it, three of four with credentials that are right (a key, a session, a token of an issuer), so
-that they get as far as that layer. The gateway stands on real Postgres, Kafka and S3, with documents in it. After
+that they get as far as that layer. The gateway stands on {stands}. After
 every fifty a well-formed request must be answered right ({checks} times), after every five hundred a file must go in
 and come out. It took {minutes} minutes.
 
@@ -349,7 +349,9 @@ them are still there and have the bytes of their SHA-256 in the store; no object
 
 def page(r):
     git = ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]
-    text = HEAD.format(**r, b=r["before"], a=r["after"], b_mib=r["before"]["resident"] >> 20,
+    stands = ("real Postgres and S3, without Kafka and workers (`--bare`)" if r["bare"] else
+              "real Postgres, Kafka and S3, with documents that a fleet has read")
+    text = HEAD.format(**r, stands=stands, b=r["before"], a=r["after"], b_mib=r["before"]["resident"] >> 20,
                        a_mib=r["after"]["resident"] >> 20, minutes=round(r["seconds"] / 60),
                        date=time.strftime("%Y-%m-%d", time.gmtime()),
                        commit=subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip())
@@ -375,21 +377,29 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--from", dest="first", type=int, default=0)
     parser.add_argument("--build", default="asan")
+    parser.add_argument("--bare", action="store_true",
+                        help="the gateway on Postgres and the store alone, for a machine with little time")
     parser.add_argument("--no-page", action="store_true")
     args = parser.parse_args()
     os.makedirs(OUT, exist_ok=True)
-    servers = rig.Servers()
+    servers = ground.Alone() if args.bare else rig.Servers()
     try:
         servers.start()
         liar = Liar(servers.dir)
-        fleet, clients, ids = ground.build(servers, lambda fleet: settings(liar, fleet), args.build,
-                                           sanitizer_env())
+        if args.bare:
+            fleet = ground.Gateway(servers)
+            fleet.env = settings(liar, fleet)
+            fleet.start("ingest-gateway", build=args.build, env=sanitizer_env())
+            clients, ids = ground.bare(fleet)
+        else:
+            fleet, clients, ids = ground.build(servers, lambda fleet: settings(liar, fleet), args.build,
+                                               sanitizer_env())
         target = make_target(fleet, clients, ids, liar)
         result = fuzz(target, args.seed, args.first, args.requests, min(2000, args.requests // 4))
         fleet.stop()
     finally:
         servers.stop()
-    result["build"] = args.build
+    result["build"], result["bare"] = args.build, args.bare
     with open(os.path.join(OUT, "http-fuzz.json"), "w", encoding="utf-8") as f:
         json.dump(result, f, indent=1)
     if not args.no_page:

@@ -479,6 +479,20 @@ def test_one_call_for_keys_serves_those_who_come_meanwhile(liar):
     assert liar.calls.count("/jwks") == 1
 
 
+def test_first_tokens_at_once_make_one_account(liar):
+    """Found by the HTTP fuzzer: who lost the race for a new subject, or for its name, got 503."""
+    fleet = liar.fleet
+    liar.keys = [liar.public]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for n in range(4):  # eight tokens: two subjects, one name
+            tokens = [liar.sign(liar.claims(aud=AUDIENCE, sub=f"race-{n}-{i % 2}", preferred_username=f"race-{n}"))
+                      for i in range(8)]
+            got = list(pool.map(lambda t: rig.Client(fleet.api, t).request("GET", "/auth/me"), tokens))
+            assert [g.status_code for g in got] == [200] * 8, [g.text for g in got]
+            ids = [g.json()["id"] for g in got]
+            assert len(set(ids[0::2])) == len(set(ids[1::2])) == 1 and ids[0] != ids[1]
+
+
 def test_bad_settings_are_told(liar):
     fleet = liar.fleet
     for change, word in (({"DOCFLEET_OIDC_ISSUER": "http://login.example.org"}, "https"),
