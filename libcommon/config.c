@@ -125,6 +125,7 @@ static const char *const known_names[] = {
     "TEXTRACT_ASYNC",
     "TEXTRACT_ENDPOINT",
     "TEXTRACT_POLL",
+    "TEXTRACT_PRICE",
     "TEXTRACT_REGION",
     "TEXTRACT_SECRET_KEY",
     "TRUSTED_PROXIES",

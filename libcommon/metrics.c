@@ -55,6 +55,8 @@ static const struct {
     {"docfleet_http_connections_max", GAUGE, "listener", "Connections that may be open"},
     {"docfleet_http_connections_cut_total", COUNTER, "reason",
      "Connections cut off: address (too many of one), headers (too slow), slow (body or download)"},
+    {"docfleet_quota_exceeded_total", COUNTER, "quota",
+     "Files, pages and paid calls refused for a quota: files, bytes, pages, money"},
     {"docfleet_http_limited_total", COUNTER, "bucket",
      "Requests refused for a rate limit: key, user, address, failures"},
     /* dispatcher */

@@ -52,6 +52,8 @@ static const struct reason table[] = {
     {"scan_failed", "the virus scanner could not look into this file, several times", ASK_OPERATOR,
      false},
     {"scanner_unavailable", "the virus scanner did not answer for a day", RETRY_LATER, true},
+    {"quota_exceeded", "a quota of the account is used up",
+     "look at the account's usage, ask the operator for more, then try again", true},
     {"budget", "the budget for paid services is used up", "try again when there is budget again",
      true},
     {"store_unavailable", "the file store did not answer for a day", RETRY_LATER, true},

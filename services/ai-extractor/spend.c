@@ -9,6 +9,7 @@
 
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/quota.h"
 #include "services/ai-extractor/options.h"
 
 #define PARKED_MS 3600000
@@ -46,6 +47,21 @@ static int64_t micros_of(uint64_t prompt_tokens, uint64_t completion_tokens)
     return micros < 9e15 ? (int64_t)(micros + 0.5) : INT64_MAX / 1024;
 }
 
+/* Booked only with room in the account's quota, in one transaction that others of it wait for. */
+static int book(struct job *job, int64_t micros, const char *const *params, PGresult **ret_res,
+                struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    struct quota quota;
+
+    return db_acquire(job->ctx->service->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+                   quota_lock(conn, job->claim->user_id, &quota, err) < 0 ||
+                   quota_take(&quota, QUOTA_MICROS, micros, err) < 0 ||
+                   db_query(conn, book_sql, 9, params, ret_res, err) < 0
+               ? -1
+               : db_commit(conn, err);
+}
+
 static int reserve(void *ctx, uint64_t prompt_tokens, uint64_t completion_tokens, struct err *err)
 {
     struct spend *spend = ctx;
@@ -64,7 +80,7 @@ static int reserve(void *ctx, uint64_t prompt_tokens, uint64_t completion_tokens
                             db_num(&n[6], ai_options.unit_cost * 1000),
                             db_num(&n[7], ai_options.file_cost * 1000)};
 
-    if (db_run(spend->job->ctx->service->db, book_sql, 9, params, &res, err) < 0) {
+    if (book(spend->job, micros, params, &res, err) < 0) {
         return -1;
     }
     if (db_i64(res, 0, 0) == 0) {

@@ -15,6 +15,7 @@
 #include "services/cleaner/retention.h"
 
 #define LIST_PAGE 500U
+#define USAGE_PAGE 20000
 #define RETENTION_STEPS 200 /* of 500 files, in one sweep */
 
 /* A page of keys, copied out of the listing. */
@@ -222,6 +223,19 @@ static const char fold_sql[] =
     " SELECT dataset_id, batch_id, state, n FROM m ORDER BY 1, 2, 3"
     " ON CONFLICT (dataset_id, batch_id, state) DO UPDATE SET n = count_base.n + excluded.n";
 
+/* Usage of accounts, by month; whoever sums sees a delta or what it was folded into. */
+static const char fold_usage_sql[] =
+    "WITH d AS (DELETE FROM usage_delta WHERE id IN (SELECT id FROM usage_delta ORDER BY id"
+    "    LIMIT $1::int FOR UPDATE SKIP LOCKED) RETURNING *),"
+    " m AS (SELECT user_id, date_trunc('month', at AT TIME ZONE 'UTC')::date AS month,"
+    "    sum(files) AS files, sum(bytes) AS bytes, sum(pages) AS pages, sum(micros) AS micros"
+    "    FROM d GROUP BY 1, 2),"
+    " i AS (INSERT INTO usage_total AS t (user_id, month, files, bytes, pages, micros)"
+    " SELECT user_id, month, files, bytes, pages, micros FROM m ORDER BY 1, 2"
+    " ON CONFLICT (user_id, month) DO UPDATE SET files = t.files + excluded.files,"
+    "    bytes = t.bytes + excluded.bytes, pages = t.pages + excluded.pages,"
+    "    micros = t.micros + excluded.micros) SELECT count(*) FROM d";
+
 /* What does not add up, of the last week; the one truth about it is the function in the schema. */
 static const char ledger_sql[] = "SELECT count(*) FROM ledger_mismatch(now() - interval '7 days')";
 
@@ -265,11 +279,27 @@ static int drop_old_events(struct service *service, struct err *err)
     return 0;
 }
 
+static int fold_usage(struct service *service, struct err *err)
+{
+    int64_t n = USAGE_PAGE;
+
+    while (n == USAGE_PAGE && !atomic_load(&service->stopping)) {
+        CLEANUP(db_result_cleanup) PGresult *res = NULL;
+        struct db_num limit;
+        const char *params[] = {db_num(&limit, USAGE_PAGE)};
+        if (db_run(service->db, fold_usage_sql, 1, params, &res, err) < 0) {
+            return -1;
+        }
+        n = db_i64(res, 0, 0);
+    }
+    return 0;
+}
+
 static int fold_counts(struct service *service, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
 
-    if (db_run(service->db, fold_sql, 0, NULL, NULL, err) < 0 ||
+    if (db_run(service->db, fold_sql, 0, NULL, NULL, err) < 0 || fold_usage(service, err) < 0 ||
         db_run(service->db, ledger_sql, 0, NULL, &res, err) < 0) {
         return -1;
     }

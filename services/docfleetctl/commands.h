@@ -52,6 +52,8 @@
     X(ctl_users_list) \
     X(ctl_users_create) \
     X(ctl_users_weight) \
+    X(ctl_users_quota) \
+    X(ctl_own_usage) \
     X(ctl_import_create) \
     X(ctl_import_list) \
     X(ctl_import_run) \

@@ -24,6 +24,7 @@ INCLUDE_SQL(sql_0011, "proto-schemas/postgres/0011_hold.sql");
 INCLUDE_SQL(sql_0012, "proto-schemas/postgres/0012_rate_limits.sql");
 INCLUDE_SQL(sql_0013, "proto-schemas/postgres/0013_row_security.sql");
 INCLUDE_SQL(sql_0014, "proto-schemas/postgres/0014_backup.sql");
+INCLUDE_SQL(sql_0015, "proto-schemas/postgres/0015_quotas.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
@@ -33,5 +34,6 @@ const struct migration migrations[] = {
     {9, "stage shard", sql_0009},    {10, "import", sql_0010},
     {11, "hold", sql_0011},          {12, "rate limits", sql_0012},
     {13, "row security", sql_0013},  {14, "backup", sql_0014},
+    {15, "quotas", sql_0015},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

@@ -14,6 +14,7 @@
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "libcommon/notify.h"
+#include "libcommon/quota.h"
 #include "libcommon/states.h"
 #include "libcommon/task.h"
 #include "services/importer/importer.h"
@@ -28,7 +29,8 @@ struct object {
     int64_t tries;
     struct intake in;
     bool stored;
-    struct err why; /* when it is not */
+    bool refused;   /* stored, and then too much for the quota */
+    struct err why; /* when it is no file */
 };
 
 struct page {
@@ -38,6 +40,7 @@ struct page {
     struct object objects[IMPORT_PAGE];
     size_t n;
     atomic_size_t next;
+    struct quota quota; /* before its objects are read */
 };
 
 static void page_free(struct page *page)
@@ -59,8 +62,10 @@ static int on_bytes(void *ctx, const char *data, size_t len, struct err *err)
 }
 
 /* What is refused before a byte is read. */
-static int check_object(const struct object *o, struct err *err)
+static int check_object(const struct page *page, const struct object *o, struct err *err)
 {
+    struct quota quota = page->quota;
+
     if (o->bytes == 0) {
         return err_set(err, ERR_PERMANENT, "empty_file", "the file has no bytes");
     }
@@ -68,7 +73,8 @@ static int check_object(const struct object *o, struct err *err)
         return err_set(err, ERR_PERMANENT, "file_too_large", "a file may have at most %lld bytes",
                        (long long)importer_options.file_bytes_max);
     }
-    return name_check(o->name, strlen(o->name), err);
+    return name_check(o->name, strlen(o->name), err) < 0 ? -1
+                                                         : quota_take_file(&quota, o->bytes, err);
 }
 
 static int fetch_object(struct page *page, struct object *o, struct err *err)
@@ -76,7 +82,7 @@ static int fetch_object(struct page *page, struct object *o, struct err *err)
     struct store_info info;
     uint64_t got = 0;
 
-    if (check_object(o, err) < 0) {
+    if (check_object(page, o, err) < 0) {
         return -1;
     }
     intake_begin(&o->in, page->imp->service.store, page->run->user_id, o->name,
@@ -142,6 +148,15 @@ static const char next_sql[] =
     "   AND state = 'waiting' AND (not_before IS NULL OR not_before <= now())"
     " ORDER BY object_key LIMIT 100";
 
+static int read_quota(struct page *page, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+
+    return db_acquire(page->imp->service.db, &conn, err) < 0
+               ? -1
+               : quota_read(conn, page->run->user_id, &page->quota, err);
+}
+
 static int read_page(struct page *page, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
@@ -178,14 +193,20 @@ static bool given_up(const struct object *o)
 static bool is_refusal(const struct err *why)
 {
     return strcmp(why->code, "empty_file") == 0 || strcmp(why->code, "file_too_large") == 0 ||
-           strcmp(why->code, "too_large") == 0 || strcmp(why->code, "invalid_name") == 0;
+           strcmp(why->code, "too_large") == 0 || strcmp(why->code, "invalid_name") == 0 ||
+           strcmp(why->code, "quota_exceeded") == 0;
+}
+
+static bool is_file(const struct object *o)
+{
+    return o->stored && !o->refused;
 }
 
 static json_t *outcome_json(const struct object *o)
 {
     int64_t wait_ms = importer_options.retry_ms;
 
-    if (o->stored) {
+    if (is_file(o)) {
         return json_pack("{s:s, s:s, s:I, s:s, s:s, s:I}", "key", o->key, "etag", o->etag, "bytes",
                          (json_int_t)o->bytes, "state", "file", "file", o->in.id, "tries",
                          (json_int_t)o->tries + 1);
@@ -219,7 +240,7 @@ static size_t task_files(const struct page *page, struct task_file *files)
 
     for (size_t i = 0; i < page->n; i++) {
         const struct object *o = &page->objects[i];
-        if (o->stored) {
+        if (is_file(o)) {
             files[n++] = (struct task_file){
                 .file_id = o->in.id,
                 .name = o->name,
@@ -236,15 +257,34 @@ static size_t task_files(const struct page *page, struct task_file *files)
     return n;
 }
 
-/* *ret_kept: whether rows name the objects now, or may do. */
-static int save_page(struct page *page, bool *ret_ours, bool *ret_kept, struct err *err)
+/* In the page's transaction: what no longer fits is refused, in order; its objects go afterwards.
+ */
+static int check_quota(struct page *page, struct db_conn *conn, struct err *err)
 {
-    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    struct quota quota;
+
+    if (quota_lock(conn, page->run->user_id, &quota, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < page->n; i++) {
+        struct object *o = &page->objects[i];
+        if (o->stored && quota_take_file(&quota, o->in.size, &o->why) < 0) {
+            o->refused = true;
+        }
+    }
+    return 0;
+}
+
+static int write_page(struct page *page, struct db_conn *conn, struct err *err)
+{
     CLEANUP(json_cleanup) json_t *list = json_array();
     struct task_file files[IMPORT_PAGE];
     char batch_id[UUID_TEXT];
-    size_t n = task_files(page, files);
 
+    if (check_quota(page, conn, err) < 0) {
+        return -1;
+    }
+    const size_t n = task_files(page, files);
     for (size_t i = 0; i < page->n; i++) {
         if (json_array_append_new(list, outcome_json(&page->objects[i])) < 0) {
             return err_nomem(err);
@@ -255,13 +295,23 @@ static int save_page(struct page *page, bool *ret_ours, bool *ret_kept, struct e
         return err_nomem(err);
     }
     uuid_v7(batch_id);
-    struct task_batch batch = {.batch_id = batch_id,
-                               .user_id = page->run->user_id,
-                               .dataset_id = page->run->shadow_id,
-                               .files = files,
-                               .n_files = n,
-                               .lane = LANE_BULK};
+    const struct task_batch batch = {.batch_id = batch_id,
+                                     .user_id = page->run->user_id,
+                                     .dataset_id = page->run->shadow_id,
+                                     .files = files,
+                                     .n_files = n,
+                                     .lane = LANE_BULK};
     const char *params[] = {page->run->run_id, text};
+    return (n > 0 && task_accept_batch(conn, &batch, err) < 0)
+               ? -1
+               : db_query(conn, save_sql, 2, params, NULL, err);
+}
+
+/* *ret_kept: whether rows name the objects now, or may do. */
+static int save_page(struct page *page, bool *ret_ours, bool *ret_kept, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+
     if (db_acquire(page->imp->service.db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
         run_hold(conn, page->run, ret_ours, err) < 0) {
         return -1;
@@ -269,8 +319,7 @@ static int save_page(struct page *page, bool *ret_ours, bool *ret_kept, struct e
     if (!*ret_ours) {
         return 0;
     }
-    if ((n > 0 && task_accept_batch(conn, &batch, err) < 0) ||
-        db_query(conn, save_sql, 2, params, NULL, err) < 0) {
+    if (write_page(page, conn, err) < 0) {
         return -1;
     }
     fault_point("import.before_commit");
@@ -282,14 +331,15 @@ static int save_page(struct page *page, bool *ret_ours, bool *ret_kept, struct e
     return 0;
 }
 
-static void delete_stored(const struct page *page)
+/* kept: only what was refused after it was stored. */
+static void delete_stored(const struct page *page, bool kept)
 {
     const char *keys[IMPORT_PAGE];
     struct err err = ERR_INIT;
     size_t n = 0;
 
     for (size_t i = 0; i < page->n; i++) {
-        if (page->objects[i].stored) {
+        if (page->objects[i].stored && (!kept || page->objects[i].refused)) {
             keys[n++] = page->objects[i].in.key;
         }
     }
@@ -302,11 +352,11 @@ static void count_page(const struct page *page)
 {
     for (size_t i = 0; i < page->n; i++) {
         const struct object *o = &page->objects[i];
-        metrics_inc("docfleet_import_objects_total", o->stored             ? "outcome=\"fetched\""
+        metrics_inc("docfleet_import_objects_total", is_file(o)            ? "outcome=\"fetched\""
                                                      : is_refusal(&o->why) ? "outcome=\"rejected\""
                                                                            : "outcome=\"failed\"");
         metrics_add("docfleet_upload_bytes_total", "protocol=\"import\"",
-                    o->stored ? (double)o->in.size : 0);
+                    is_file(o) ? (double)o->in.size : 0);
     }
     for (int s = STAGE_TEXT; s <= STAGE_THUMBNAIL; s++) {
         notify_stage(page->imp->service.notifier, s, page->run->user_id);
@@ -345,7 +395,7 @@ int run_fetch(struct importer *imp, struct run *run, enum step *ret_step, struct
     }
     page->imp = imp;
     page->run = run;
-    if (read_page(page, err) < 0) {
+    if (read_page(page, err) < 0 || read_quota(page, err) < 0) {
         return -1;
     }
     if (page->n == 0) {
@@ -359,9 +409,7 @@ int run_fetch(struct importer *imp, struct run *run, enum step *ret_step, struct
         store_free(page->source);
     }
     int r = save_page(page, &ours, &kept, err);
-    if (!kept) {
-        delete_stored(page);
-    }
+    delete_stored(page, kept);
     if (r == 0 && ours) {
         count_page(page);
         *ret_step = STEP_MORE;

@@ -38,6 +38,13 @@ int audit_list(struct request *req, struct reply *reply, struct err *err);
 int user_create(struct request *req, struct reply *reply, struct err *err);
 int user_list(struct request *req, struct reply *reply, struct err *err);
 int user_patch(struct request *req, struct reply *reply, struct err *err);
+
+/* quotas.c */
+int usage_get(struct request *req, struct reply *reply, struct err *err);
+int quota_get(struct request *req, struct reply *reply, struct err *err);
+int quota_put(struct request *req, struct reply *reply, struct err *err);
+int quota_default_get(struct request *req, struct reply *reply, struct err *err);
+int quota_default_put(struct request *req, struct reply *reply, struct err *err);
 int stage_list(struct request *req, struct reply *reply, struct err *err);
 int stage_pause(struct request *req, struct reply *reply, struct err *err);
 int stage_resume(struct request *req, struct reply *reply, struct err *err);

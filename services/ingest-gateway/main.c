@@ -6,6 +6,7 @@
 #include "libcommon/cert.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/quota.h"
 #include "libcommon/service.h"
 #include "services/ingest-gateway/audit_late.h"
 #include "services/ingest-gateway/auth.h"
@@ -105,6 +106,7 @@ static int start_limits(struct err *err)
         .window_s = gateway_options.rate_window_ms / 1000,
     };
 
+    quota_metrics();
     return limits_new(&config, &gateway.limits, err);
 }
 

@@ -12,6 +12,7 @@ static const struct problem table[] = {
     {"forbidden", 403, "Not allowed"},
     {"csrf", 403, "Cross-site request refused"},
     {"quarantined", 403, "In quarantine"},
+    {"quota_exceeded", 403, "Quota used up"},
     {"not_found", 404, "Not found"},
     {"method_not_allowed", 405, "Method not allowed"},
     {"not_acceptable", 406, "Not acceptable"},

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "libcommon/intake.h"
+#include "libcommon/quota.h"
 #include "libcommon/sha256.h"
 #include "services/ingest-gateway/gateway.h"
 #include "services/ingest-gateway/multipart.h"
@@ -27,7 +28,8 @@ struct upload_file {
 
 struct upload {
     struct request *req;
-    bool dry; /* only hash: the answer is known already */
+    bool dry;           /* only hash: the answer is known already */
+    struct quota quota; /* at the door, and what the parts so far take of it */
     struct upload_file *files;
     size_t n_files;
     size_t n_parts;
@@ -35,15 +37,22 @@ struct upload {
     struct buf manifest;
     /* the part in work */
     struct upload_file *cur;
+    struct quota before;
     struct intake in;
     struct hash hash; /* when dry */
 };
 
-int upload_init(struct upload *upload, struct request *req, bool dry, struct err *err) WARN_UNUSED;
+/* quota: of the account, as it is before the body. */
+int upload_init(struct upload *upload, struct request *req, bool dry, const struct quota *quota,
+                struct err *err) WARN_UNUSED;
 /* Frees. keep false: deletes what was stored; otherwise only what was refused after that. */
 void upload_done(struct upload *upload, bool keep);
 
 extern const struct multipart_events upload_events; /* ctx: struct upload */
+
+/* In the transaction that accepts the rest: refuses, in order, the files that no longer fit into
+ * the account's quota, and holds the account until the transaction's end. */
+int upload_check_quota(struct upload *upload, struct db_conn *conn, struct err *err) WARN_UNUSED;
 
 /* After the body's end: compares with the manifest, if there was one. */
 int upload_check_manifest(struct upload *upload, struct err *err) WARN_UNUSED;

@@ -13,9 +13,10 @@
 #define MANIFEST_MAX ((size_t)1 << 20)
 #define FILES_CAP (2U * UPLOAD_PARTS_MAX) /* parts, and those only the manifest names */
 
-int upload_init(struct upload *u, struct request *req, bool dry, struct err *err)
+int upload_init(struct upload *u, struct request *req, bool dry, const struct quota *quota,
+                struct err *err)
 {
-    *u = (struct upload){.req = req, .dry = dry, .hash = HASH_NONE};
+    *u = (struct upload){.req = req, .dry = dry, .quota = *quota, .hash = HASH_NONE};
     buf_init(&u->manifest, MANIFEST_MAX);
     u->files = calloc(FILES_CAP, sizeof(*u->files));
     return u->files ? 0 : err_nomem(err);
@@ -75,6 +76,7 @@ static int begin_file(struct upload *u, const struct multipart_part *part, struc
     struct err why = ERR_INIT;
 
     u->cur = f;
+    u->before = u->quota;
     if (!part->filename) {
         refuse(f, "invalid_name", "the part has no file name");
         return 0;
@@ -96,6 +98,10 @@ static int begin_file(struct upload *u, const struct multipart_part *part, struc
         u->in.size = 0;
         hash_done(&u->hash);
         return hash_init(&u->hash, HASH_SHA256, err);
+    }
+    if (quota_take(&u->quota, QUOTA_FILES, 1, &why) < 0) {
+        refuse(f, why.code, why.msg);
+        return 0;
     }
     intake_begin(&u->in, u->req->gw->store, u->req->who.user_id, f->name,
                  u->req->gw->file_bytes_max);
@@ -127,9 +133,10 @@ static int on_begin(void *ctx, const struct multipart_part *part, struct err *er
 }
 
 /* What the file is refused for; the others of the request go on. -1 for anything else. */
-static int refuse_for(struct upload_file *f, const struct err *why, const char *code)
+static int refuse_for(struct upload_file *f, const struct err *why)
 {
-    if (why->class != ERR_PERMANENT || strcmp(why->code, code) != 0) {
+    if (why->class != ERR_PERMANENT ||
+        (strcmp(why->code, "file_too_large") != 0 && strcmp(why->code, "quota_exceeded") != 0)) {
         return -1;
     }
     refuse(f, why->code, why->msg);
@@ -146,6 +153,17 @@ static int dry_data(struct upload *u, const char *data, size_t len, struct err *
     return hash_update(&u->hash, data, len, err);
 }
 
+/* A file that is too much for the account ends here; what follows of it is dropped. */
+static int take_data(struct upload *u, const char *data, size_t len, struct err *err)
+{
+    struct quota quota = u->before;
+
+    return quota_take_file(&quota, u->in.size + len, err) < 0 ||
+                   intake_data(&u->in, data, len, err) < 0
+               ? -1
+               : 0;
+}
+
 static int file_data(struct upload *u, const char *data, size_t len, struct err *err)
 {
     struct upload_file *f = u->cur;
@@ -153,9 +171,9 @@ static int file_data(struct upload *u, const char *data, size_t len, struct err 
     if (f->code[0] != '\0') {
         return 0;
     }
-    int rc = u->dry ? dry_data(u, data, len, err) : intake_data(&u->in, data, len, err);
+    int rc = u->dry ? dry_data(u, data, len, err) : take_data(u, data, len, err);
     f->size = u->in.size;
-    return rc < 0 ? refuse_for(f, err, "file_too_large") : 0;
+    return rc < 0 ? refuse_for(f, err) : 0;
 }
 
 static int on_data(void *ctx, const char *data, size_t len, struct err *err)
@@ -185,7 +203,11 @@ static int on_end(void *ctx, struct err *err)
         refuse(f, "empty_file", "the file has no bytes");
     }
     if (f->code[0] != '\0') {
+        u->quota = u->before; /* it takes nothing */
         return 0;
+    }
+    if (!u->dry && quota_take(&u->quota, QUOTA_BYTES, (int64_t)f->size, err) < 0) {
+        return refuse_for(f, err);
     }
     if (u->dry) {
         return hash_final_hex(&u->hash, f->sha256, sizeof(f->sha256), err);
@@ -205,6 +227,23 @@ static int on_end(void *ctx, struct err *err)
 }
 
 const struct multipart_events upload_events = {on_begin, on_data, on_end};
+
+int upload_check_quota(struct upload *u, struct db_conn *conn, struct err *err)
+{
+    struct quota quota;
+
+    if (quota_lock(conn, u->req->who.user_id, &quota, err) < 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < u->n_files; i++) {
+        struct upload_file *f = &u->files[i];
+        if (f->code[0] == '\0' && quota_take_file(&quota, f->size, err) < 0 &&
+            refuse_for(f, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
 
 /* Manifest --------------------------------------------------------------------------------------*/
 

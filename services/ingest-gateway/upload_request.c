@@ -25,8 +25,25 @@ static const char pending_sql[] =
     "SELECT count(*) FROM (SELECT 1 FROM dataset d JOIN file f USING (dataset_id)"
     " WHERE d.user_id = $1::uuid AND f.state = 1 LIMIT 100000) q";
 
-/* Before the first byte is taken: is there a dataset, and room in the account's queue? */
-static int check_door(struct request *req, struct err *err)
+/* No file fits any more, however small: nothing of the body is worth reading. */
+static int check_quota(struct request *req, const struct quota *quota, struct err *err)
+{
+    static const enum quota_kind kinds[] = {QUOTA_FILES, QUOTA_BYTES};
+
+    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+        struct quota one = *quota;
+        char pointer[16];
+        if (quota_take(&one, kinds[i], 1, err) < 0) {
+            snprintf(pointer, sizeof(pointer), "/%s", quota_kind_name(kinds[i]));
+            req->errors = json_pack("[{s:s, s:s}]", "pointer", pointer, "detail", err->msg);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Before the first byte is taken: is there a dataset, and room in the account's queue and quota? */
+static int check_door(struct request *req, bool known, struct quota *ret_quota, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
@@ -42,7 +59,10 @@ static int check_door(struct request *req, struct err *err)
                        "%d files are in work already; please wait for some to end",
                        PENDING_FILES_MAX);
     }
-    return 0;
+    if (quota_read(conn, req->who.user_id, ret_quota, err) < 0) {
+        return -1;
+    }
+    return known ? 0 : check_quota(req, ret_quota, err); /* an answer is given again in any case */
 }
 
 static int read_body(struct request *req, struct multipart *parser, struct err *err)
@@ -147,10 +167,34 @@ static int commit_happened(struct request *req, const char *batch_id)
     return 0; /* its release rolls back */
 }
 
+/* Rows of what fits into the quota, and the answer. */
+static int write_all(struct upload *u, const struct idem *idem, const char *batch_id,
+                     struct db_conn *conn, struct reply *reply, struct err *err)
+{
+    CLEANUP(free_cleanup) struct task_file *files = calloc(u->n_files + 1, sizeof(*files));
+    CLEANUP(json_cleanup) json_t *rejects = json_array();
+    char trace[TRACE_PARENT_SIZE];
+
+    if (!files || !rejects) {
+        return err_nomem(err);
+    }
+    if (upload_check_quota(u, conn, err) < 0 || make_answer(u, batch_id, rejects, reply, err) < 0) {
+        return -1;
+    }
+    const struct task_batch batch = {.batch_id = batch_id,
+                                     .user_id = u->req->who.user_id,
+                                     .dataset_id = u->req->params[0],
+                                     .files = files,
+                                     .n_files = task_files(u, files),
+                                     .traceparent = trace_current_text(trace),
+                                     .rejects = rejects};
+    return task_accept_batch(conn, &batch, err) < 0 ? -1
+                                                    : idem_store(conn, u->req, idem, reply, err);
+}
+
 /* *ret_keep: whether the objects now belong to rows, or may do. */
 static int accept_all(struct upload *u, const struct idem *idem, const char *batch_id,
-                      const struct task_batch *batch, const struct reply *reply, bool *ret_keep,
-                      struct err *err)
+                      struct reply *reply, bool *ret_keep, struct err *err)
 {
     CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
     struct request *req = u->req;
@@ -158,7 +202,7 @@ static int accept_all(struct upload *u, const struct idem *idem, const char *bat
     *ret_keep = false;
     if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
         dataset_require(conn, req, req->params[0], err) < 0 ||
-        task_accept_batch(conn, batch, err) < 0 || idem_store(conn, req, idem, reply, err) < 0) {
+        write_all(u, idem, batch_id, conn, reply, err) < 0) {
         return -1;
     }
     fault_point("gateway.before_commit");
@@ -188,34 +232,28 @@ static void wake(const struct upload *u)
     notify_events(u->req->gw->notifier);
 }
 
+static int64_t count_good(const struct upload *u)
+{
+    int64_t n = 0;
+
+    for (size_t i = 0; i < u->n_files; i++) {
+        n += good(&u->files[i]) ? 1 : 0;
+    }
+    return n;
+}
+
 /* The whole body is there and stored: rows, answer, notification. */
 static int finish_upload(struct upload *u, struct idem *idem, struct reply *reply, bool *ret_keep,
                          struct err *err)
 {
-    CLEANUP(free_cleanup) struct task_file *files = calloc(u->n_files + 1, sizeof(*files));
-    CLEANUP(json_cleanup) json_t *rejects = json_array();
     char batch_id[UUID_TEXT];
     char location[80];
-    char trace[TRACE_PARENT_SIZE];
     struct trace_span span;
 
-    if (!files || !rejects) {
-        return err_nomem(err);
-    }
     uuid_v7(batch_id);
-    if (make_answer(u, batch_id, rejects, reply, err) < 0) {
-        return -1;
-    }
-    struct task_batch batch = {.batch_id = batch_id,
-                               .user_id = u->req->who.user_id,
-                               .dataset_id = u->req->params[0],
-                               .files = files,
-                               .n_files = task_files(u, files),
-                               .traceparent = trace_current_text(trace),
-                               .rejects = rejects};
     trace_begin(&span, "accept", TRACE_CLIENT);
-    int rc = accept_all(u, idem, batch_id, &batch, reply, ret_keep, err);
-    trace_attr_i64(&span, "docfleet.files", (int64_t)batch.n_files);
+    int rc = accept_all(u, idem, batch_id, reply, ret_keep, err);
+    trace_attr_i64(&span, "docfleet.files", count_good(u));
     trace_end_call(&span, rc, err);
     if (rc < 0) {
         return -1;
@@ -270,6 +308,7 @@ int file_upload(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(idem_done) struct idem idem = {0};
     char boundary[MULTIPART_BOUNDARY_MAX + 1];
     struct upload *u = calloc(1, sizeof(*u));
+    struct quota quota;
     bool keep = false;
 
     if (!u) {
@@ -280,12 +319,12 @@ int file_upload(struct request *req, struct reply *reply, struct err *err)
         rc = idem_find(req, &idem, err);
     }
     if (rc == 0) {
-        rc = check_door(req, err);
+        rc = check_door(req, idem.found, &quota, err);
     }
     if (rc == 0) {
         rc = multipart_new(boundary, UPLOAD_PARTS_MAX + 1, &upload_events, u, &parser, err);
     }
-    if (rc == 0 && (rc = upload_init(u, req, idem.found, err)) == 0) {
+    if (rc == 0 && (rc = upload_init(u, req, idem.found, &quota, err)) == 0) {
         rc = run_upload(u, parser, &idem, reply, &keep, err);
         upload_done(u, keep);
     }

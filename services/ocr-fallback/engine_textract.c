@@ -12,6 +12,7 @@
 #include "libcommon/effect.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/quota.h"
 #include "libcommon/sigv4.h"
 
 #define CALL_TIMEOUT_MS 60000
@@ -208,6 +209,32 @@ static void keep_effect(struct job *job, const char *key, const struct buf *answ
     }
 }
 
+static int charge(struct job *job, int64_t micros, struct err *err)
+{
+    const struct task_key *key = &job->claim->key;
+
+    return micros == 0 ? 0
+                       : quota_charge_call(job->ctx->service->db, job->claim->user_id, key->file_id,
+                                           key->generation, key->stage, key->unit, micros, err);
+}
+
+int textract_pay(struct job *job, size_t pages, struct err *err)
+{
+    return charge(job, (int64_t)pages * ocr_options.price, err);
+}
+
+void textract_paid(struct job *job, size_t pages, bool used)
+{
+    const int64_t micros = (int64_t)pages * ocr_options.price;
+    struct err err = ERR_INIT;
+
+    if (used) {
+        metrics_add("docfleet_provider_cost_total", "provider=\"textract\"", (double)micros / 1e6);
+    } else if (charge(job, -micros, &err) < 0) {
+        log_err(LOG_DEBUG, "a call's cost was not given back", &err);
+    }
+}
+
 int textract_detect(struct textract *textract, struct job *job, int page, const void *data,
                     size_t len, struct ocr_page *ret, bool *ret_found, struct err *err)
 {
@@ -230,9 +257,13 @@ int textract_detect(struct textract *textract, struct job *job, int page, const 
         }
         buf_init(&body, BODY_MAX);
         buf_init(&raw, TEXTRACT_RESPONSE_MAX);
-        if (textract_document(data, len, &body, err) < 0 ||
-            textract_call(textract, job, "DetectDocumentText", body.data, body.len, true, &answer,
-                          &raw, err) < 0) {
+        if (textract_document(data, len, &body, err) < 0 || textract_pay(job, 1, err) < 0) {
+            return -1;
+        }
+        const int r = textract_call(textract, job, "DetectDocumentText", body.data, body.len, true,
+                                    &answer, &raw, err);
+        textract_paid(job, 1, r == 0);
+        if (r < 0) {
             return -1;
         }
         keep_effect(job, key, &raw);

@@ -29,6 +29,8 @@ const struct option_def ocr_option_defs[OCR_OPTIONS] = {
      "CAs of Textract, PEM; empty: CA_FILE"},
     {"TEXTRACT_POLL", OPTION_DURATION, AT(poll_ms), "5s", 100, 600000, NULL,
      "How often a Textract job is asked for its result"},
+    {"TEXTRACT_PRICE", OPTION_INT, AT(price), "0", 0, 1000000000, NULL,
+     "Price of a thousand pages, in thousandths of a currency unit"},
     {"TEXTRACT_ASYNC", OPTION_BOOL, AT(async), "false", 0, 0, NULL,
      "Read the pages of PDFs by Textract jobs on objects of the bucket, which then must be in S3"},
 };

@@ -18,11 +18,12 @@ struct ocr_options {
     char *secret_key;
     char *ca_file;
     int64_t poll_ms;
+    int64_t price; /* of a page, in millionths of a currency unit */
     bool async;
 };
 
 extern struct ocr_options ocr_options;
-#define OCR_OPTIONS 10
+#define OCR_OPTIONS 11
 extern const struct option_def ocr_option_defs[OCR_OPTIONS];
 
 /* Mistakes no single option shows: ERR_FATAL invalid_config. */

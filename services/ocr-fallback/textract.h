@@ -59,6 +59,11 @@ int textract_call(struct textract *textract, struct job *job, const char *action
                   size_t len, bool paid, json_t **ret_json, struct buf *ret_raw,
                   struct err *err) WARN_UNUSED;
 
+/* What so many pages cost, before they are read: ERR_PERMANENT "quota_exceeded". Afterwards
+ * textract_paid says whether they were read; if not, the cost is given back. */
+int textract_pay(struct job *job, size_t pages, struct err *err) WARN_UNUSED;
+void textract_paid(struct job *job, size_t pages, bool used);
+
 /* Reads one page synchronously: from table effect, else by a paid call with `data` (JPEG, PNG or
  * a PDF of one page), whose answer is then in effect. With data NULL only effect is asked:
  * *ret_found false when it has nothing. */

@@ -98,10 +98,15 @@ int textract_job_start(struct textract *textract, struct job *job, const int *pa
     buf_init(&list, 2048);
     if (list_text(pages, n, &list, err) < 0 || names(job, list.data, key, token, err) < 0 ||
         store_put_mem(service->store, key, pdf, len, "application/pdf", err) < 0 ||
-        post(textract, job, "StartDocumentTextDetection",
-             json_pack("{s:{s:{s:s,s:s}},s:s}", "DocumentLocation", "S3Object", "Bucket",
-                       service->core.s3_bucket, "Name", key, "ClientRequestToken", token),
-             &answer, err) < 0) {
+        textract_pay(job, n, err) < 0) {
+        return -1;
+    }
+    const int r = post(textract, job, "StartDocumentTextDetection",
+                       json_pack("{s:{s:{s:s,s:s}},s:s}", "DocumentLocation", "S3Object", "Bucket",
+                                 service->core.s3_bucket, "Name", key, "ClientRequestToken", token),
+                       &answer, err);
+    textract_paid(job, n, r == 0);
+    if (r < 0) {
         return -1;
     }
     if (jget_str(answer, "JobId", JOB_ID_MAX, &id, err) < 0 || strchr(id, '|')) {

@@ -11,6 +11,7 @@
 #include "libcommon/filetype.h"
 #include "libcommon/jget.h"
 #include "libcommon/pages.h"
+#include "libcommon/quota.h"
 
 #define PARTS_MAX 1000U
 #define PDF_MAX (1ULL << 30)
@@ -73,12 +74,19 @@ static int read_frames(struct frames *frames, struct page_sink *sink, json_t *pa
     return r;
 }
 
+/* Before anything of them is kept, or read by a stage that costs more. */
+static int charge(const struct job *job, size_t pages, struct err *err)
+{
+    return quota_charge_pages(job->ctx->service->db, job->claim->user_id, job->claim->key.file_id,
+                              job->claim->key.generation, (int)pages, err);
+}
+
 static int finish(struct job *job, struct page_sink *sink, struct err *err)
 {
     size_t ocr = page_sink_need_ocr(sink);
 
     outcome_set_cost(job->out, (int)page_sink_count(sink));
-    if (page_sink_store(sink, job, err) < 0 ||
+    if (charge(job, page_sink_count(sink), err) < 0 || page_sink_store(sink, job, err) < 0 ||
         outcome_detail(job->out, "pages", json_integer((json_int_t)page_sink_count(sink)), err) <
             0 ||
         outcome_detail(job->out, "chars", json_integer((json_int_t)page_sink_chars(sink)), err) <
@@ -101,7 +109,7 @@ static int text_handle(struct job *job, struct err *err)
     CLEANUP(fd_cleanup) int fd = -1;
 
     if (filetype_of(kind)->raster) {
-        return outcome_next(job->out, STAGE_OCR, 0, 1, NULL, err);
+        return charge(job, 1, err) < 0 ? -1 : outcome_next(job->out, STAGE_OCR, 0, 1, NULL, err);
     }
     params = json_pack("{s:s, s:s, s:i}", "kind", kind == FILE_OLE2 ? "pdf" : job->claim->kind,
                        "name", job->claim->name, "maxPages", (int)DOCTEXT_PAGES_MAX);

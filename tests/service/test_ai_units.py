@@ -412,6 +412,31 @@ def test_a_ceiling_on_money(fleet, ai):
     rig.wait_until(lambda: doc.hurry() or doc.main() == 2, 60)
 
 
+def test_a_quota_of_money(fleet, ai):
+    """0.35 a call, and money for one: no second is made, and what lacks it fails, until there is more."""
+    ai.usage = (20000, 5000)
+    fleet.restart("ai-extractor", env={"DOCFLEET_AI_PROMPT_PRICE": "10000", "DOCFLEET_AI_COMPLETION_PRICE": "30000",
+                                       "DOCFLEET_SLOTS": "1"})
+    payer = fleet.client("payer")
+    user = payer.json("/auth/me")["id"]
+    root = fleet.client("root", admin=True)
+    root.request("PUT", f"/admin/users/{user}/quota", 200, json={"money": 0.4})
+    calls = len(ai.calls)
+    doc = Ledger(fleet, wait=False, client=payer)
+    rig.wait_until(lambda: doc.main() == 3, 60)
+    rig.wait_until(lambda: fleet.one("select count(*) from dead_letter where file_id = %s", doc.file_id) == UNITS - 1)
+    assert len(ai.calls) - calls == 1
+    usage = payer.json("/usage")["money"]
+    assert usage["used"] == pytest.approx(0.35) and usage["limit"] == pytest.approx(0.4)
+    letters = fleet.sql("select reason, class, last_error from dead_letter where file_id = %s", doc.file_id)
+    assert {(row["reason"], row["class"]) for row in letters} == {("quota_exceeded", "permanent")}
+    assert "quota of money: limit" in letters[0]["last_error"]
+    root.request("PUT", f"/admin/users/{user}/quota", 200, json={"money": None})
+    payer.post(f"/files/{doc.file_id}/retry", 202, json={})
+    rig.wait_until(lambda: doc.main() == 2, 60)
+    doc.check()
+
+
 def test_money_ceilings_need_prices(fleet):
     fleet.stop("ai-extractor")
     fleet.start("ai-extractor", env={"DOCFLEET_AI_FILE_COST": "5"}, wait=False)

@@ -113,7 +113,8 @@ def test_names_in_pages_exist():
     targets = known_codes | set(re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.M))
     # names of the tests, of the scripts of deploy/local, of Postgres objects
     other = {"DOCFLEET_SHARED", "DOCFLEET_CACHE_DIR", "DOCFLEET_CRASH_AT", "DOCFLEET_STOP_AT",
-             "DOCFLEET_FAULTS", "DOCFLEET_NAME_FILE", "DOCFLEET_S3_", "DOCFLEET_", "DOCFLEET_CONFIG", "docfleet_task"}
+             "DOCFLEET_FAULTS", "DOCFLEET_NAME_FILE", "DOCFLEET_S3_", "DOCFLEET_", "DOCFLEET_CONFIG", "docfleet_task",
+             "docfleet_gateway", "docfleet_fleet", "docfleet_importer"}
     wrong = []
     for page in markdown_files():
         text = read(page)

@@ -386,3 +386,22 @@ def test_two_importers_do_not_do_the_same(fleet, source):
     assert begun == 1
     invariants.wait_quiet(fleet)
     invariants.check_rows(fleet)
+
+
+def test_a_quota_refuses_objects_of_a_run(fleet, source):
+    """What fits comes in; what does not is a refused object of the run, with the reason."""
+    s = source(maxFailedPercent=100)
+    user = s.alice.json("/auth/me")["id"]
+    used = s.alice.json("/usage")
+    for i in range(6):
+        s.put(f"{i}.txt")
+    s.admin.request("PUT", f"/admin/users/{user}/quota", 200, json={"files": used["files"]["used"] + 4})
+    try:
+        run = s.run()
+        assert run["counts"]["objects"] == 6 and run["counts"]["done"] == 4, run["counts"]
+        refused = [i for i in run["items"] if i["outcome"] == "rejected"]
+        assert len(refused) == 2, run["items"]
+        assert all("quota of files: limit" in json.dumps(i) and "quota_exceeded" in json.dumps(i) for i in refused)
+        assert s.alice.json("/usage")["files"]["used"] == used["files"]["used"] + 4
+    finally:
+        s.admin.request("PUT", f"/admin/users/{user}/quota", 200, json={"files": None})

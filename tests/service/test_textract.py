@@ -195,7 +195,7 @@ def wait_ocr(fleet, file_id, timeout=60):
 
 def test_a_scan_is_read_through_textract(textract_fleet, judge, fixture_path):
     """Tesseract is off; moto verifies the signature; the whole way to the record."""
-    fleet = textract_fleet(judge.endpoint, services=(*SERVICES, "ai-extractor"))
+    fleet = textract_fleet(judge.endpoint, services=(*SERVICES, "ai-extractor"), TEXTRACT_PRICE="1500")
     file_id = upload(fleet, fixture_path("invoice-scan.pdf"))
     (page,) = wait_ocr(fleet, file_id)
     assert page["engine"] == "textract"
@@ -212,6 +212,20 @@ def test_a_scan_is_read_through_textract(textract_fleet, judge, fixture_path):
                                              file_id), default=str)
     metrics = fleet.metrics("ocr-fallback")
     assert metrics['docfleet_provider_calls_total{provider="textract",outcome="done"}'] == 1
+    assert metrics['docfleet_provider_cost_total{provider="textract"}'] == pytest.approx(0.0015)
+    assert fleet.client().json("/usage")["money"]["used"] == pytest.approx(0.0015)
+
+
+def test_a_quota_of_money_holds_textract(textract_fleet, judge, fixture_path):
+    """Nobody is asked for what nobody may pay."""
+    fleet = textract_fleet(judge.endpoint, TEXTRACT_PRICE="1500")
+    user = fleet.client().json("/auth/me")["id"]
+    fleet.client("root", admin=True).request("PUT", f"/admin/users/{user}/quota", 200, json={"money": 0.001})
+    file_id = upload(fleet, fixture_path("invoice-scan.png"))
+    rig.wait_until(lambda: fleet.one("SELECT main_state FROM file WHERE file_id = %s", file_id) == 3, 60)
+    assert not any("provider_calls_total" in name and value for name, value in fleet.metrics("ocr-fallback").items())
+    assert fleet.one("SELECT reason FROM dead_letter WHERE file_id = %s", file_id) in ("quota_exceeded", "pages_failed")
+    assert fleet.client().json("/usage")["money"]["used"] == 0
 
 
 def test_a_wrong_secret_costs_no_file(textract_fleet, judge, fixture_path):
@@ -234,9 +248,10 @@ def test_a_wrong_secret_costs_no_file(textract_fleet, judge, fixture_path):
                                   "com.amazonaws.textract#ProvisionedThroughputExceededException"])
 def test_throttled_calls_are_made_later(textract_fleet, front, fixture_path, name):
     front.fault("DetectDocumentText", name)
-    fleet = textract_fleet(front.endpoint)
+    fleet = textract_fleet(front.endpoint, TEXTRACT_PRICE="1500")
     file_id = upload(fleet, fixture_path("invoice-scan.png"))
     (page,) = wait_ocr(fleet, file_id)
+    assert fleet.one("SELECT sum(micros) FROM spend WHERE file_id = %s", file_id) == 1500  # of one call
     assert page["engine"] == "textract"
     (task,) = ocr_tasks(fleet, file_id)
     assert (task["outage_retries"], task["failures"], task["attempts"]) == (1, 0, 2)
