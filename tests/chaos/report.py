@@ -156,6 +156,7 @@ def soak(folder):
          run["epochs"][-1].get("hurried", 0) if run["epochs"] else 0]])
     kinds = table(["fault", "times"], list(run["faultsByKind"].items()))
     out = head + verdicts(run) + "\n" + figures + "\nFaults by kind:\n\n" + kinds + "\n"
+    out += "".join(f"{note}\n\n" for note in run.get("notes", ()))  # what somebody did by hand meanwhile
     if not run["good"]:
         found = {k: v[:5] for k, v in run["findings"].items()}
         out += "Findings:\n\n```json\n" + json.dumps(found, indent=1, default=str)[:6000] + "\n```\n\n"

@@ -6,6 +6,7 @@ Postgres knows the tables as empty, a pass over a whole table looks as cheap as 
 plan costs more with each row that comes. So no statement of the services may have one.
 """
 import collections
+import json
 import re
 
 from lib import rig
@@ -100,3 +101,29 @@ def test_no_pass_over_a_table_that_grows(new_fleet, fixture_path):
             found[sql].add((service, node))
     assert len(seen) > 20, f"plans of {len(seen)} statements only: is auto_explain there?"
     assert not found, "\n\n".join(f"{sql[:600]}\n  {nodes}" for sql, nodes in found.items())
+
+
+def test_a_sweep_looks_up_its_keys(new_fleet):
+    """The cleaner's question about a page of the store's listing costs by the page, not by the files there are."""
+    fleet = new_fleet()
+    fleet.prepare()
+    with open(f"{rig.ROOT}/services/cleaner/sweep.c", encoding="utf-8") as f:
+        literal = re.search(r'unnamed_sql\[\] =\n((?:\s*".*"\n?)+;?)', f.read())[1]
+    sql = "".join(re.findall(r'"(.*)"', literal)).replace("$1", "%s")
+    user = fleet.one("INSERT INTO account (user_id, name) VALUES (gen_random_uuid(), 'many') RETURNING user_id")
+    dataset = fleet.one("INSERT INTO dataset (dataset_id, user_id, name) VALUES (gen_random_uuid(), %s, 'many')"
+                        " RETURNING dataset_id", user)
+    fleet.sql("WITH f AS (INSERT INTO file (file_id, user_id, dataset_id, name, bytes, state) SELECT gen_random_uuid(),"
+              " %s, %s, 'n' || n, 1, 2 FROM generate_series(1, 20000) n RETURNING file_id, user_id)"
+              " INSERT INTO file_version (file_id, version, object_key, bytes, sha256, mime, kind)"
+              " SELECT file_id, 1, 'uploads/' || user_id || '/' || file_id, 1, '', '', '' FROM f", user, dataset)
+    fleet.sql("ANALYZE")
+    keys = [r["object_key"] for r in fleet.sql("SELECT object_key FROM file_version LIMIT 999")]
+    plan = fleet.sql("EXPLAIN (ANALYZE, FORMAT JSON) " + sql, json.dumps([*keys, "uploads/nobody's"]))[0]["QUERY PLAN"][0]
+
+    def read(node):
+        loops = node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                                        + node.get("Rows Removed by Join Filter", 0))
+        return loops + sum(read(child) for child in node.get("Plans", []))
+    assert plan["Plan"]["Actual Rows"] == 1
+    assert read(plan["Plan"]) < 10000, json.dumps(plan, indent=1)

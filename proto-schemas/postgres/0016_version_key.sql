@@ -1,0 +1,5 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Whose object a key is: asked for a thousand keys at a time by each sweep for orphans. Without it a
+-- sweep read all versions of all files for each page of the store's listing, and with some tens of
+-- thousands of files came to no end.
+CREATE INDEX file_version_key ON file_version (object_key);
