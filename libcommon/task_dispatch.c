@@ -271,7 +271,7 @@ int task_pause(struct db *db, int stage, bool paused, struct err *err)
 }
 
 static const char letters_sql[] =
-    "SELECT stage, reason, count(*) FILTER (WHERE state = 'open') FROM dead_letter GROUP BY 1, 2"
+    "SELECT stage, reason, count(*) FROM dead_letter WHERE state = 'open' GROUP BY 1, 2"
     " ORDER BY 3 DESC LIMIT 200";
 
 int task_letters(struct db *db, task_letters_fn fn, void *ctx, struct err *err)

@@ -25,7 +25,7 @@ INCLUDE_SQL(sql_0012, "proto-schemas/postgres/0012_rate_limits.sql");
 INCLUDE_SQL(sql_0013, "proto-schemas/postgres/0013_row_security.sql");
 INCLUDE_SQL(sql_0014, "proto-schemas/postgres/0014_backup.sql");
 INCLUDE_SQL(sql_0015, "proto-schemas/postgres/0015_quotas.sql");
-INCLUDE_SQL(sql_0016, "proto-schemas/postgres/0016_version_key.sql");
+INCLUDE_SQL(sql_0016, "proto-schemas/postgres/0016_lookups.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
@@ -35,6 +35,6 @@ const struct migration migrations[] = {
     {9, "stage shard", sql_0009},    {10, "import", sql_0010},
     {11, "hold", sql_0011},          {12, "rate limits", sql_0012},
     {13, "row security", sql_0013},  {14, "backup", sql_0014},
-    {15, "quotas", sql_0015},        {16, "version key", sql_0016},
+    {15, "quotas", sql_0015},        {16, "lookups", sql_0016},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

@@ -27,6 +27,7 @@ MEANT = (
     "UPDATE task SET lease_until = now() + $2::bigint",
     "UPDATE task SET state = 0, q = 0, updated_at = now() FROM",
     "FROM task WHERE state IN (1, 2)",
+    "FROM dead_letter WHERE state = 'open' GROUP BY 1, 2",
 )
 
 
