@@ -530,6 +530,15 @@ enum MHD_Result exchange_call(void *cls UNUSED, struct MHD_Connection *conn UNUS
     return MHD_NO;
 }
 
+void exchange_abandoned(struct exchange *ex)
+{
+    pthread_mutex_lock(&ex->lock);
+    ex->gone = true;
+    pthread_cond_broadcast(&ex->cond);
+    pthread_mutex_unlock(&ex->lock);
+    exchange_unref(ex);
+}
+
 void exchange_completed(void *cls, struct MHD_Connection *conn UNUSED, void **con_cls,
                         enum MHD_RequestTerminationCode code UNUSED)
 {

@@ -109,8 +109,12 @@ static void drop_connection(struct server *server, struct conn_entry *entry)
     if (entry->net[0] != '\0') {
         net_drop(server, entry);
     }
+    struct exchange *left = entry->ex;
     pthread_mutex_unlock(&server->lock);
     free(entry);
+    if (left) {
+        exchange_abandoned(left);
+    }
 }
 
 static void on_connection(void *cls, struct MHD_Connection *conn, void **socket_context,

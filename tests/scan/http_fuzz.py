@@ -142,7 +142,8 @@ class Target:
             got += data
             head, gap, body = got.partition(b"\r\n\r\n")
             length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-            if gap and (sent.pieces[0].startswith(b"HEAD ") or (length and len(body) >= int(length.group(1)))):
+            bodiless = sent.pieces[0].startswith(b"HEAD ") or re.match(rb"HTTP/1\.[01] (204|304) ", head)
+            if gap and (bodiless or (length and len(body) >= int(length.group(1)))):
                 break
         return got
 

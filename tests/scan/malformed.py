@@ -361,7 +361,9 @@ def credentials(rng, ground, auth):
         made.append(("X-Claims", "1"))
     if rng.random() < 0.15:
         path = "/api/v1/auth/oidc/callback?" + "&".join(f"{k}={rng.choice(('', 'x', 'A' * 2100, '%zz', '%00'))}" for k in ("code", "state", "iss", "error"))
-    return Sent("credentials", head(method, path, made))
+    # Thousands of cookies are more than the library has memory for: it closes without an answer.
+    many = any(name == "Cookie" and value.count(";") > 1000 for name, value in made)
+    return Sent("credentials", head(method, path, made), whole=not many)
 
 
 def pipelines(rng, ground, auth):

@@ -2,6 +2,7 @@
 """Conditions, compression, limits and the API page: HTTP as the gateway speaks it."""
 import gzip
 import os
+import socket
 import threading
 
 import pytest
@@ -128,3 +129,14 @@ def test_long_addresses_and_headers_get_problems(gateway, alice):
     for request, status in ((b"GET /" + b"a" * 60000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"414"),
                             (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 60000 + b"\r\n\r\n", b"431")):
         assert raw(gateway, request).split(b" ")[1] == status
+
+
+def test_a_request_that_the_library_gives_up_is_forgotten(gateway):
+    """Found by the HTTP fuzzer: each one stayed in memory for good, and held up the next drain by two minutes."""
+    gateway.start("ingest-gateway#left")
+    port = gateway.gateway_ports("ingest-gateway#left")
+    for n in (5000, 9000, 15000):
+        with socket.create_connection(("127.0.0.1", port), 30) as s:
+            s.sendall(b"GET /api/v1/auth/me HTTP/1.1\r\nHost: x\r\nCookie: " + b";" * n + b"\r\n\r\n")
+            assert s.recv(100) == b""
+    assert gateway.stop("ingest-gateway#left", timeout=60) == {"ingest-gateway#left": 0}  # the grace is 120 s
