@@ -33,6 +33,7 @@ struct upload {
     struct upload_file *files;
     size_t n_files;
     size_t n_parts;
+    const char *traceparent; /* borrowed while the rows are written; NULL: no trace */
     bool in_manifest;
     struct buf manifest;
     /* the part in work */

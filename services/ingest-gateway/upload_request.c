@@ -173,7 +173,6 @@ static int write_all(struct upload *u, const struct idem *idem, const char *batc
 {
     CLEANUP(free_cleanup) struct task_file *files = calloc(u->n_files + 1, sizeof(*files));
     CLEANUP(json_cleanup) json_t *rejects = json_array();
-    char trace[TRACE_PARENT_SIZE];
 
     if (!files || !rejects) {
         return err_nomem(err);
@@ -186,7 +185,7 @@ static int write_all(struct upload *u, const struct idem *idem, const char *batc
                                      .dataset_id = u->req->params[0],
                                      .files = files,
                                      .n_files = task_files(u, files),
-                                     .traceparent = trace_current_text(trace),
+                                     .traceparent = u->traceparent,
                                      .rejects = rejects};
     return task_accept_batch(conn, &batch, err) < 0 ? -1
                                                     : idem_store(conn, u->req, idem, reply, err);
@@ -248,11 +247,14 @@ static int finish_upload(struct upload *u, struct idem *idem, struct reply *repl
 {
     char batch_id[UUID_TEXT];
     char location[80];
+    char trace[TRACE_PARENT_SIZE];
     struct trace_span span;
 
     uuid_v7(batch_id);
+    u->traceparent = trace_current_text(trace); /* the request's: work is not a part of "accept" */
     trace_begin(&span, "accept", TRACE_CLIENT);
     int rc = accept_all(u, idem, batch_id, reply, ret_keep, err);
+    u->traceparent = NULL;
     trace_attr_i64(&span, "docfleet.files", count_good(u));
     trace_end_call(&span, rc, err);
     if (rc < 0) {
