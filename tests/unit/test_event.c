@@ -99,7 +99,7 @@ static void test_hostile(void **state)
         WORK("\"userId\":\"" USER "\",\"fileId\":\"" FILE_ID
              "\",\"stage\":\"text\",\"unit\":0,\"generation\":0,\"dispatchSeq\":1,\"cost\":1"),
         WORK("\"userId\":\"" USER "\",\"fileId\":\"" FILE_ID
-             "\",\"stage\":\"text\",\"unit\":0,\"generation\":1,\"dispatchSeq\":1e3,\"cost\":1"),
+             "\",\"stage\":\"text\",\"unit\":0,\"generation\":1,\"dispatchSeq\":1.5,\"cost\":1"),
         WORK("\"userId\":\"" USER "\",\"fileId\":\"" FILE_ID "\",\"stage\":\"text\",\"unit\":0,"
              "\"generation\":1,\"dispatchSeq\":1,\"cost\":99999999999999999999"),
         WORK("\"userId\":\"" USER "\\u0000\",\"fileId\":\"" FILE_ID
