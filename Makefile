@@ -285,8 +285,8 @@ clean: ## drop everything built
 	rm -rf $(BUILDDIR) compile_commands.json
 
 .PHONY: api-scan http-fuzz
-api-scan: ## the running API against its description with schemathesis, into docs/api-scan.md (EXAMPLES= SEED= AS=); an hour
-	@tests/scan/api_scan.py $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(AS),--as $(AS))
+api-scan: ## the running API against its description with schemathesis, into docs/api-scan.md (EXAMPLES= SEED= PEOPLE=); an hour
+	@tests/scan/api_scan.py $(if $(EXAMPLES),--examples $(EXAMPLES)) $(if $(SEED),--seed $(SEED)) $(if $(PEOPLE),--as $(PEOPLE))
 http-fuzz: ## 10,000 malformed requests at a gateway under ASan and UBSan, into docs/http-fuzz.md (REQUESTS= SEED=)
 	@tests/scan/http_fuzz.py $(if $(REQUESTS),--requests $(REQUESTS)) $(if $(SEED),--seed $(SEED))
 .PHONY: fuzz

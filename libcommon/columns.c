@@ -5,7 +5,7 @@
  */
 #include "libcommon/columns.h"
 
-#include "libcommon/doctext.h"
+#include "libcommon/utf8.h"
 
 #include <ctype.h>
 #include <stdarg.h>

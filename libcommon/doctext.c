@@ -4,6 +4,7 @@
  * span into bytes without decoding the whole page.
  */
 #include "libcommon/doctext.h"
+#include "libcommon/utf8.h"
 
 #include <jansson.h>
 
@@ -37,78 +38,6 @@ void doctext_free(struct doctext *doc)
     free(doc);
 }
 
-/* --- UTF-8 ------------------------------------------------------------------------------------ */
-
-static size_t utf8_len(unsigned char lead)
-{
-    return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-}
-
-uint32_t utf8_next(const char *text, size_t len, size_t *at)
-{
-    const unsigned char lead = (unsigned char)text[*at];
-    const size_t n = min_size(utf8_len(lead), len - *at);
-    uint32_t cp = n == 1 ? lead : n == 2 ? lead & 0x1FU : n == 3 ? lead & 0x0FU : lead & 0x07U;
-
-    for (size_t i = 1; i < n; i++) {
-        cp = cp << 6 | ((unsigned char)text[*at + i] & 0x3FU);
-    }
-    *at += n;
-    return cp;
-}
-
-size_t utf8_put(uint32_t cp, char out[4])
-{
-    if (cp < 0x80) {
-        out[0] = (char)cp;
-        return 1;
-    }
-    if (cp < 0x800) {
-        out[0] = (char)(0xC0U | cp >> 6);
-        out[1] = (char)(0x80U | (cp & 0x3FU));
-        return 2;
-    }
-    if (cp < 0x10000) {
-        out[0] = (char)(0xE0U | cp >> 12);
-        out[1] = (char)(0x80U | (cp >> 6 & 0x3FU));
-        out[2] = (char)(0x80U | (cp & 0x3FU));
-        return 3;
-    }
-    out[0] = (char)(0xF0U | cp >> 18);
-    out[1] = (char)(0x80U | (cp >> 12 & 0x3FU));
-    out[2] = (char)(0x80U | (cp >> 6 & 0x3FU));
-    out[3] = (char)(0x80U | (cp & 0x3FU));
-    return 4;
-}
-
-bool utf8_valid(const char *text, size_t len)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t at = 0;
-
-    while (at < len) {
-        const unsigned char lead = (unsigned char)text[at];
-        if (lead < 0x80) {
-            at++;
-            continue;
-        }
-        const size_t n = utf8_len(lead);
-        if (lead < 0xC2 || lead > 0xF4 || n > len - at) {
-            return false;
-        }
-        for (size_t i = 1; i < n; i++) {
-            if (((unsigned char)text[at + i] & 0xC0U) != 0x80U) {
-                return false;
-            }
-        }
-        const uint32_t cp = utf8_next(text, len, &at);
-        if (cp < least[n] || cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* --- pages ------------------------------------------------------------------------------------ */
 
 static int page_mark(struct doc_page *page, struct err *err)
@@ -122,7 +51,7 @@ static int page_mark(struct doc_page *page, struct err *err)
         if (cp % MARK_STEP == 0) {
             page->marks_[cp / MARK_STEP] = (uint32_t)at;
         }
-        at += utf8_len((unsigned char)page->text[at]);
+        at += utf8_len(page->text[at]);
     }
     page->n_cp = cp;
     return 0;
@@ -135,7 +64,7 @@ size_t doctext_byte_of(const struct doc_page *page, uint32_t cp)
     }
     size_t at = page->marks_[cp / MARK_STEP];
     for (uint32_t i = cp / MARK_STEP * MARK_STEP; i < cp; i++) {
-        at += utf8_len((unsigned char)page->text[at]);
+        at += utf8_len(page->text[at]);
     }
     return at;
 }
@@ -159,7 +88,7 @@ uint32_t doctext_cp_of(const struct doc_page *page, size_t byte)
     uint32_t cp = low * MARK_STEP;
     size_t at = page->marks_[low];
     for (;;) {
-        at += utf8_len((unsigned char)page->text[at]);
+        at += utf8_len(page->text[at]);
         if (at > byte) {
             return cp;
         }

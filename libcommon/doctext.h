@@ -70,11 +70,4 @@ int doctext_lines(const struct doc_word *words, size_t n_words, struct doc_lines
                   struct err *err) WARN_UNUSED;
 void doctext_lines_done(struct doc_lines *lines);
 
-/* Decodes the code point at *at (< len) of valid UTF-8 and moves *at behind it. */
-uint32_t utf8_next(const char *text, size_t len, size_t *at);
-/* Writes 1..4 bytes, returns how many. */
-size_t utf8_put(uint32_t cp, char out[4]);
-/* True when the bytes are well-formed UTF-8. */
-bool utf8_valid(const char *text, size_t len);
-
 DEFINE_CLEANUP(struct doctext *, doctext_cleanup, doctext_free)

@@ -4,6 +4,8 @@
  */
 #include "libcommon/err.h"
 
+#include "libcommon/utf8.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@ static void err_vset(struct err *err, enum err_class class, const char *code, co
     err->class = class;
     snprintf(err->code, sizeof(err->code), "%s", code ? code : "internal");
     vsnprintf(err->msg, sizeof(err->msg), fmt, ap);
+    utf8_clean(err->msg);
 }
 
 int err_set(struct err *err, enum err_class class, const char *code, const char *fmt, ...)
@@ -46,6 +49,7 @@ int err_wrap(struct err *err, const char *fmt, ...)
     if (n >= 0 && (size_t)n < sizeof(err->msg)) {
         snprintf(err->msg + n, sizeof(err->msg) - (size_t)n, ": %.*s", ERR_MSG_MAX, old);
     }
+    utf8_clean(err->msg);
     return -1;
 }
 

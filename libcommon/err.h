@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Errors are values with a class, and the class decides the fate of the message that met them.
- * Invariant: struct err is never allocated, so reporting works when memory is gone.
+ * Invariant: struct err is never allocated, so reporting works when memory is gone; msg is valid
+ * UTF-8 whatever the arguments held or a precision cut, since it goes into JSON and the database.
  */
 #pragma once
 

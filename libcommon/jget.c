@@ -123,6 +123,17 @@ int jget_str(const json_t *obj, const char *name, size_t max, const char **ret_v
     return 0;
 }
 
+bool jget_whole(const json_t *value, int64_t *ret_number)
+{
+    const double real = json_is_real(value) ? json_real_value(value) : 0.5;
+
+    if (!json_is_integer(value) && (real != trunc(real) || fabs(real) > JGET_EXACT_MAX)) {
+        return false;
+    }
+    *ret_number = json_is_integer(value) ? json_integer_value(value) : (int64_t)real;
+    return true;
+}
+
 int jget_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret_value,
              struct err *err)
 {
@@ -131,11 +142,10 @@ int jget_int(const json_t *obj, const char *name, int64_t min, int64_t max, int6
     if (!value) {
         return -1;
     }
-    const double real = json_is_real(value) ? json_real_value(value) : 0.5;
-    if (!json_is_integer(value) && (real != trunc(real) || fabs(real) > JGET_EXACT_MAX)) {
+    int64_t number = 0;
+    if (!jget_whole(value, &number)) {
         return wrong(err, name, "must be a whole number");
     }
-    int64_t number = json_is_integer(value) ? json_integer_value(value) : (int64_t)real;
     if (number < min || number > max) {
         return err_set(err, ERR_PERMANENT, "invalid_json",
                        "member \"%s\" must be between %lld and %lld", name, (long long)min,

@@ -19,6 +19,9 @@ DEFINE_CLEANUP(json_t *, json_cleanup, json_decref)
 int jget_load(const char *text, size_t len, size_t max, json_t **ret_json,
               struct err *err) WARN_UNUSED;
 
+/* A whole number, however it is written: 1000, 1e3 and 1000.0 are one. False for all else. */
+bool jget_whole(const json_t *value, int64_t *ret_number);
+
 /* Required members of an object; ERR_PERMANENT "invalid_json" naming the member otherwise.
  * Strings are borrowed from obj, at most max bytes. 7.0 is a whole number, too. */
 int jget_str(const json_t *obj, const char *name, size_t max, const char **ret_value,

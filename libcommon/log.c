@@ -5,6 +5,8 @@
  */
 #include "libcommon/log.h"
 
+#include "libcommon/utf8.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -80,22 +82,6 @@ static bool put(struct line *line, const char *text, size_t n)
     return true;
 }
 
-/* Length of the well-formed UTF-8 sequence of two bytes or more at s, 0 if there is none: names and
- * reasons may come from hostile files, or be cut in the middle of a letter. */
-static size_t utf8_len(const unsigned char *s)
-{
-    size_t n = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool outside = (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf4 && s[1] >= 0x90);
-    return overlong || outside ? 0 : n;
-}
-
 static bool put_json(struct line *line, const char *s)
 {
     char esc[8];
@@ -112,7 +98,8 @@ static bool put_json(struct line *line, const char *s)
         } else if (c < 0x20 || c == 0x7f) {
             n = snprintf(esc, sizeof(esc), "\\u%04x", c);
         } else if (c >= 0x80) {
-            n = (int)utf8_len((const unsigned char *)s);
+            /* names and reasons may come from hostile files, or be cut in the middle of a letter */
+            n = (int)utf8_sequence(s, strnlen(s, 4), NULL);
             memcpy(esc, n > 0 ? s : "?", (size_t)(n > 0 ? n : 1));
             s += n > 0 ? n - 1 : 0;
             n = n > 0 ? n : 1;

@@ -1,47 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "libcommon/names.h"
 
+#include "libcommon/utf8.h"
+
 #include <string.h>
-
-/* Length of the well-formed sequence at s, 0 if there is none; *ret_cp gets its code point. */
-static size_t utf8_sequence(const unsigned char *s, size_t len, uint32_t *ret_cp)
-{
-    static const uint32_t lowest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-
-    if (n == 1) {
-        *ret_cp = s[0];
-        return 1;
-    }
-    if (n == 0 || n > len || s[0] > 0xF4) {
-        return 0;
-    }
-    uint32_t cp = s[0] & (0xFFU >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-        cp = (cp << 6) | (s[i] & 0x3FU);
-    }
-    if (cp < lowest[n] || cp > 0x10FFFF || (cp >= 0xD800 && cp <= 0xDFFF)) {
-        return 0;
-    }
-    *ret_cp = cp;
-    return n;
-}
-
-bool name_utf8_valid(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len;) {
-        uint32_t cp;
-        size_t n = utf8_sequence((const unsigned char *)text + i, len - i, &cp);
-        if (n == 0) {
-            return false;
-        }
-        i += n;
-    }
-    return true;
-}
 
 /* Controls, line separators and direction overrides: they forge what a reader sees. */
 static bool cp_hidden(uint32_t cp)
@@ -78,7 +40,7 @@ int name_check(const char *name, size_t len, struct err *err)
     }
     for (size_t i = 0; i < len;) {
         uint32_t cp;
-        size_t n = utf8_sequence((const unsigned char *)name + i, len - i, &cp);
+        size_t n = utf8_sequence(name + i, len - i, &cp);
         if (n == 0) {
             return refuse(err, "is not valid UTF-8");
         }
@@ -100,7 +62,7 @@ void name_for_display(const char *name, size_t len, char *out, size_t size)
 
     for (size_t i = 0; i < len;) {
         uint32_t cp = 0;
-        size_t n = utf8_sequence((const unsigned char *)name + i, len - i, &cp);
+        size_t n = utf8_sequence(name + i, len - i, &cp);
         bool plain = n > 0 && !cp_hidden(cp);
         size_t take = plain ? n : 1;
         if (o + take >= size) {

@@ -10,7 +10,6 @@
 
 #define NAME_BYTES_MAX 255U
 
-bool name_utf8_valid(const char *text, size_t len);
 size_t name_chars(const char *text); /* code points of valid UTF-8 */
 
 /* ERR_PERMANENT "invalid_name" with a reason in plain words. */

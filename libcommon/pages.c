@@ -10,6 +10,7 @@
 #include "libcommon/buf.h"
 #include "libcommon/jget.h"
 #include "libcommon/sha256.h"
+#include "libcommon/utf8.h"
 
 struct sink_page {
     int page;

@@ -4,6 +4,7 @@
  * backend, so that a better model changes what is proposed and never what may be published.
  */
 #include "services/ai-extractor/extract.h"
+#include "libcommon/utf8.h"
 
 #include "services/ai-extractor/rules.h"
 #include "services/ai-extractor/score.h"

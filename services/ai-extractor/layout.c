@@ -4,6 +4,7 @@
  * character widths of the page, so the same rule serves print, scans and plain text.
  */
 #include "services/ai-extractor/layout.h"
+#include "libcommon/utf8.h"
 
 #include <math.h>
 #include <string.h>

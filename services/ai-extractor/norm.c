@@ -5,6 +5,7 @@
  * is published is the original text anyway.
  */
 #include "services/ai-extractor/norm.h"
+#include "libcommon/utf8.h"
 
 #include <string.h>
 #include <unicode/uchar.h>

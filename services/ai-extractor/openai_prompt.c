@@ -5,6 +5,7 @@
  * that it cannot know, without the characters people cannot see.
  */
 #include "libcommon/buf.h"
+#include "libcommon/utf8.h"
 #include "services/ai-extractor/openai.h"
 
 #include <math.h>

@@ -3,6 +3,7 @@
  * What stands beside a label, and whether the column's type can be read there. Strings are taken
  * only from cells and after colons: prose is not read by rules.
  */
+#include "libcommon/utf8.h"
 #include "services/ai-extractor/norm.h"
 #include "services/ai-extractor/rules.h"
 

@@ -5,16 +5,16 @@
  */
 #include "services/dispatcher/out.h"
 
+#include "libcommon/fnv.h"
+
 #include <string.h>
 
 /* File ids are random at their end. */
 static size_t bucket_of(const struct out_list *list, const struct task_key *key)
 {
-    uint64_t h = 1469598103934665603U ^ (uint64_t)(unsigned)key->unit;
+    uint64_t h = FNV64_START ^ (uint64_t)(unsigned)key->unit;
 
-    for (const char *p = key->file_id; *p; p++) {
-        h = (h ^ (unsigned char)*p) * 1099511628211U;
-    }
+    h = fnv64(h, key->file_id, strlen(key->file_id));
     return (size_t)(h ^ h >> 32) & (list->cap * 2 - 1);
 }
 
@@ -131,16 +131,6 @@ void out_done(struct out_list *list)
     *list = (struct out_list){0};
 }
 
-static unsigned hash_user(const char *user_id)
-{
-    unsigned h = 2166136261U;
-
-    for (; *user_id; user_id++) {
-        h = (h ^ (unsigned char)*user_id) * 16777619U;
-    }
-    return h;
-}
-
 static int load_of(const struct out_list *list, const struct task_worker *worker)
 {
     int sum = 0;
@@ -156,7 +146,7 @@ int out_choose_partition(const struct out_list *list, const struct task_worker *
                          size_t n_workers, int n_partitions, bool by_key, const char *user_id,
                          bool *used)
 {
-    unsigned h = hash_user(user_id);
+    unsigned h = fnv32(user_id);
     const struct task_worker *best = NULL;
     double best_load = 0;
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "libcommon/fnv.h"
 #include "services/dispatcher/sfq_intern.h"
 
 /* Ids -------------------------------------------------------------------------------------------*/
@@ -48,14 +49,11 @@ void sfq_id_text(char text[UUID_TEXT], const unsigned char id[16])
 
 /* Users -----------------------------------------------------------------------------------------*/
 
-/* FNV-1a: ids are random already. */
+/* Ids are random already. */
 static size_t hash(const unsigned char id[16])
 {
-    uint64_t h = 1469598103934665603U;
+    uint64_t h = fnv64(FNV64_START, id, 16);
 
-    for (size_t i = 0; i < 16; i++) {
-        h = (h ^ id[i]) * 1099511628211U;
-    }
     return (size_t)(h ^ h >> 32);
 }
 

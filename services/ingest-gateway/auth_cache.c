@@ -5,6 +5,7 @@
  */
 #include "services/ingest-gateway/auth.h"
 
+#include "libcommon/fnv.h"
 #include "libcommon/sha256.h"
 
 #include <openssl/crypto.h>
@@ -48,12 +49,7 @@ void auth_cache_free(struct auth_cache *cache)
 
 static struct slot *slot_of(struct auth_cache *cache, const char *id)
 {
-    uint32_t h = 2166136261U;
-
-    for (const char *s = id; *s != '\0'; s++) {
-        h = (h ^ (unsigned char)*s) * 16777619U;
-    }
-    return &cache->slots[h % CACHE_SLOTS];
+    return &cache->slots[fnv32(id) % CACHE_SLOTS];
 }
 
 bool auth_cache_get(struct auth_cache *cache, const char *id, const char *sha256,

@@ -77,13 +77,14 @@ static bool same_tag(const char *a, size_t a_len, const char *b, size_t b_len)
     return a_len == b_len && memcmp(a, b, a_len) == 0;
 }
 
+/* RFC 9110 13.1.1: "*", alone, or a list of tags. */
 static bool tag_in(const char *header, const char *etag, bool weak_too)
 {
+    if (header && header[0] == '*') {
+        return header[1 + strspn(header + 1, " \t")] == '\0';
+    }
     for (const char *s = header; s && *s != '\0';) {
         s += strspn(s, " \t,");
-        if (*s == '*') {
-            return true;
-        }
         bool weak = strncmp(s, "W/", 2) == 0;
         s += weak ? 2 : 0;
         const char *end = *s == '"' ? strchr(s + 1, '"') : NULL;

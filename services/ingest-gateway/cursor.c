@@ -2,6 +2,7 @@
 #include "services/ingest-gateway/cursor.h"
 
 #include "libcommon/names.h"
+#include "libcommon/utf8.h"
 #include "services/ingest-gateway/uri.h"
 
 #include <stdio.h>
@@ -74,7 +75,7 @@ int cursor_decode(const char *text, const char *sort, struct cursor *ret_cursor,
     size_t ns = strlen(sort);
 
     if (strlen(text) < RAW_MAX * 4 / 3 && decode64(text, raw, sizeof(raw), &len) &&
-        strlen(raw) == len && name_utf8_valid(raw, len) && len >= 2 + ns + 1 + 36 + 1 &&
+        strlen(raw) == len && utf8_valid(raw, len) && len >= 2 + ns + 1 + 36 + 1 &&
         memcmp(raw, "1|", 2) == 0 && memcmp(raw + 2, sort, ns) == 0 && raw[2 + ns] == '|' &&
         raw[2 + ns + 37] == '|' && len - (2 + ns + 38) <= CURSOR_VALUE_MAX) {
         struct cursor c;

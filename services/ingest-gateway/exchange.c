@@ -530,7 +530,7 @@ enum MHD_Result exchange_call(void *cls UNUSED, struct MHD_Connection *conn UNUS
     return MHD_NO;
 }
 
-void exchange_abandoned(struct exchange *ex)
+void exchange_abandon(struct exchange *ex)
 {
     pthread_mutex_lock(&ex->lock);
     ex->gone = true;

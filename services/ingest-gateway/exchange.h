@@ -77,9 +77,10 @@ enum MHD_Result exchange_call(void *cls, struct MHD_Connection *conn, const char
                               size_t *size, void **con_cls);
 void exchange_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
                         enum MHD_RequestTerminationCode code);
-/* A request that the library gave up before it called us at all, such as one whose cookies are more
- * than its memory: of those it tells no end but that of the connection. */
-void exchange_abandoned(struct exchange *ex);
+/* Nobody reads or writes it any more: its worker is told, and the library's reference given back.
+ * Of a request whose cookies are more than the library's memory it tells no end but the
+ * connection's. */
+void exchange_abandon(struct exchange *ex);
 
 struct exchange *exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex);

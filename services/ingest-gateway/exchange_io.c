@@ -163,13 +163,7 @@ static ssize_t read_answer(void *cls, uint64_t pos UNUSED, char *data, size_t ma
 
 static void answer_freed(void *cls)
 {
-    struct exchange *ex = cls;
-
-    pthread_mutex_lock(&ex->lock);
-    ex->gone = true;
-    pthread_cond_broadcast(&ex->cond);
-    pthread_mutex_unlock(&ex->lock);
-    exchange_unref(ex);
+    exchange_abandon(cls);
 }
 
 static void run_stream(void *ctx)

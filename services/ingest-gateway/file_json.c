@@ -122,6 +122,14 @@ static int64_t pages_of_ranges(const json_t *tasks, int stage, int64_t n)
     return all > 0 ? n * done / all : n;
 }
 
+/* Could the same file end otherwise another time? An error that is no fault of the file's could,
+ * and a permanent one where somebody else can mend what was in its way. */
+static bool can_retry(const char *class, const char *code, const struct reason *why)
+{
+    return (class && strcmp(class, "permanent") != 0) ||
+           (code && strcmp(code, why->code) == 0 && why->retry_helps);
+}
+
 static json_t *error_json(const json_t *errors, const char *pipeline)
 {
     const json_t *e = json_object_get(errors, pipeline);
@@ -133,11 +141,12 @@ static json_t *error_json(const json_t *errors, const char *pipeline)
     if (!json_is_object(e)) {
         return json_null();
     }
-    const struct reason *why = reason_find(json_string_value(json_object_get(e, "code")));
+    const char *code = json_string_value(json_object_get(e, "code"));
+    const struct reason *why = reason_find(code);
     return json_pack("{s:O?, s:O?, s:s, s:s, s:s?, s:b, s:s?, s:O?}", "code",
                      json_object_get(e, "code"), "detail", json_object_get(e, "detail"),
                      "explanation", why->text, "advice", why->advice, "class", class, "retryable",
-                     class && strcmp(class, "permanent") != 0, "stage", name, "attempts",
+                     can_retry(class, code, why), "stage", name, "attempts",
                      json_object_get(e, "attempts"));
 }
 

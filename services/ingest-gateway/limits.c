@@ -2,6 +2,7 @@
 #include "services/ingest-gateway/limits.h"
 
 #include "libcommon/db.h"
+#include "libcommon/fnv.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 #include "services/ingest-gateway/gateway.h"
@@ -86,18 +87,10 @@ void limits_free(struct limits *limits)
     }
 }
 
-static uint64_t digest(uint64_t h, const char *text)
-{
-    for (const char *s = text; *s != '\0'; s++) {
-        h = (h ^ (unsigned char)*s) * 1099511628211ULL;
-    }
-    return h;
-}
-
 /* The slot of a bucket; of a full row the one whose lease ends first is given up. Lock held. */
 static struct slot *slot_of(struct limits *limits, const char *key)
 {
-    const uint64_t h = digest(14695981039346656037ULL, key);
+    const uint64_t h = fnv64(FNV64_START, key, strlen(key));
     struct slot *oldest = NULL;
 
     for (uint64_t i = 0; i < PROBES; i++) {
@@ -355,10 +348,9 @@ static uint64_t credential_of(const struct request *req)
 {
     const char *header = req->headers[H_AUTHORIZATION];
     const char *cookie = req->headers[H_COOKIE];
+    const char *shown = header ? header : (cookie ? cookie : "");
 
-    return digest(digest(14695981039346656037ULL, req->address),
-                  header ? header : (cookie ? cookie : "")) |
-           1U;
+    return fnv64(fnv64(FNV64_START, req->address, strlen(req->address)), shown, strlen(shown)) | 1U;
 }
 
 static bool failures_need(const struct request *req, struct need *need)

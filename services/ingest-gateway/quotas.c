@@ -115,12 +115,12 @@ static int read_limit(struct request *req, const json_t *body, enum quota_kind k
         return 0;
     }
     const double n = json_number_value(value);
+    int64_t whole = 0;
     if (json_is_string(value) && strcmp(json_string_value(value), "none") == 0) {
         *ret_param = db_num(num, QUOTA_NONE);
-    } else if ((money ? json_is_number(value) : json_is_integer(value)) && n >= 0 &&
+    } else if ((money ? json_is_number(value) : jget_whole(value, &whole)) && n >= 0 &&
                n <= (money ? MONEY_MAX : 9e15)) {
-        *ret_param =
-            db_num(num, money ? (int64_t)(n * 1e6 + 0.5) : (int64_t)json_integer_value(value));
+        *ret_param = db_num(num, money ? (int64_t)(n * 1e6 + 0.5) : whole);
     } else {
         snprintf(pointer, sizeof(pointer), "/%s", quota_kind_name(kind));
         return request_invalid(

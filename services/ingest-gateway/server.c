@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "services/ingest-gateway/server.h"
 
+#include "libcommon/fnv.h"
 #include "libcommon/metrics.h"
 #include "services/ingest-gateway/exchange.h"
 #include "services/ingest-gateway/gateway.h"
@@ -20,12 +21,7 @@
 
 static struct conn_entry **net_row(struct server *server, const char *net)
 {
-    uint32_t h = 2166136261U;
-
-    for (const char *s = net; *s != '\0'; s++) {
-        h = (h ^ (unsigned char)*s) * 16777619U;
-    }
-    return &server->nets[h % SERVER_NETS];
+    return &server->nets[fnv32(net) % SERVER_NETS];
 }
 
 /* Has the network its number of connections already? Lock held. */
@@ -113,7 +109,7 @@ static void drop_connection(struct server *server, struct conn_entry *entry)
     pthread_mutex_unlock(&server->lock);
     free(entry);
     if (left) {
-        exchange_abandoned(left);
+        exchange_abandon(left); /* the library gave it up before it called us at all */
     }
 }
 

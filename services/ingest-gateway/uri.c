@@ -2,6 +2,7 @@
 #include "services/ingest-gateway/uri.h"
 
 #include "libcommon/names.h"
+#include "libcommon/utf8.h"
 
 #include <string.h>
 
@@ -46,8 +47,7 @@ static int decode(char *text, bool is_path, struct err *err)
         *out++ = c;
     }
     *out = '\0';
-    return name_utf8_valid(text, (size_t)(out - text)) ? 0
-                                                       : bad(err, "the address is not valid UTF-8");
+    return utf8_valid(text, (size_t)(out - text)) ? 0 : bad(err, "the address is not valid UTF-8");
 }
 
 static int parse_args(struct uri *uri, char *query, struct err *err)

@@ -123,7 +123,6 @@ int text_convert(const char *charset, const char *data, size_t len, struct buf *
  */
 const char *text_wide_charset(const char *data, size_t len, size_t *ret_skip);
 bool text_charset_known(const char *charset);
-bool text_is_utf8(const char *data, size_t len);
 /* One code point from valid or invalid UTF-8: its length in *ret_len (1..4), U+FFFD if broken. */
 uint32_t text_next(const char *s, size_t len, size_t *ret_len);
 /* Writes 1..4 bytes, returns their number. */

@@ -6,6 +6,8 @@
  */
 #include "services/text-extractor/format.h"
 
+#include "libcommon/utf8.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -309,7 +311,7 @@ static const char *choose(const char *data, size_t len, const char *charset, siz
         strncasecmp(charset, "utf-", 4) != 0) {
         bool ascii_like = !strcasecmp(real_name(charset), "windows-1252");
 
-        if (!ascii_like || !text_is_utf8(data, len)) {
+        if (!ascii_like || !utf8_valid(data, len)) {
             return charset;
         }
     }
@@ -333,7 +335,7 @@ int text_decode(const char *data, size_t len, const char *charset, struct buf *t
     }
     data += skip;
     len -= skip;
-    if (!strcmp(name, "UTF-8") && text_is_utf8(data, len)) {
+    if (!strcmp(name, "UTF-8") && utf8_valid(data, len)) {
         return buf_append(text, data, len, err);
     }
     return text_convert(name, data, len, text, err);

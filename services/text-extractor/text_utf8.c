@@ -1,68 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UTF-8 by hand: reading broken input one code point at a time, writing, counting, cleaning.
+ * UTF-8 that may be broken: reading it one code point at a time, writing, counting, cleaning.
  * Invariant: what text_clean leaves is valid UTF-8 without NULs or control characters other than
  * tab and line feed, as Postgres and JSON need it.
  */
 #include "services/text-extractor/format.h"
 
+#include "libcommon/utf8.h"
+
 #include <string.h>
 
 uint32_t text_next(const char *s, size_t len, size_t *ret_len)
 {
-    static const uint32_t lowest[] = {0, 0, 0x80, 0x800, 0x10000};
-    const unsigned char *p = (const unsigned char *)s;
-    uint32_t c = p[0];
-    size_t n = c < 0x80 ? 1 : (c & 0xe0) == 0xc0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : 4;
+    uint32_t c = 0xfffd;
+    const size_t n = utf8_sequence(s, len, &c);
 
-    *ret_len = 1;
-    if (n == 1) {
-        return c;
-    }
-    if (c < 0xc2 || c > 0xf4 || n > len) {
-        return 0xfffd;
-    }
-    c &= 0x7fU >> n;
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0xfffd;
-        }
-        c = c << 6 | (p[i] & 0x3f);
-    }
-    if (c < lowest[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
-        return 0xfffd;
-    }
-    *ret_len = n;
+    *ret_len = n > 0 ? n : 1;
     return c;
 }
 
 size_t text_encode(uint32_t code_point, char ret_bytes[4])
 {
-    uint32_t c = code_point;
+    const bool none = code_point > 0x10ffff || (code_point >= 0xd800 && code_point < 0xe000);
 
-    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) {
-        c = 0xfffd;
-    }
-    if (c < 0x80) {
-        ret_bytes[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        ret_bytes[0] = (char)(0xc0 | c >> 6);
-        ret_bytes[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        ret_bytes[0] = (char)(0xe0 | c >> 12);
-        ret_bytes[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        ret_bytes[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    ret_bytes[0] = (char)(0xf0 | c >> 18);
-    ret_bytes[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    ret_bytes[2] = (char)(0x80 | (c >> 6 & 0x3f));
-    ret_bytes[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
+    return utf8_put(none ? 0xfffd : code_point, ret_bytes);
 }
 
 size_t text_count(const char *s, size_t len)
@@ -73,23 +34,6 @@ size_t text_count(const char *s, size_t len)
         n += ((unsigned char)s[i] & 0xc0) != 0x80;
     }
     return n;
-}
-
-bool text_is_utf8(const char *data, size_t len)
-{
-    for (size_t i = 0; i < len;) {
-        size_t n;
-
-        if ((unsigned char)data[i] < 0x80) {
-            i++;
-            continue;
-        }
-        if (text_next(data + i, len - i, &n) == 0xfffd && n == 1) {
-            return false;
-        }
-        i += n;
-    }
-    return true;
 }
 
 /* Controls that are dropped; NEL and the line separators count as line ends elsewhere. */

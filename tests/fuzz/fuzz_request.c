@@ -6,6 +6,7 @@
  */
 #include "libcommon/jget.h"
 #include "libcommon/names.h"
+#include "libcommon/utf8.h"
 #include "services/ingest-gateway/cond.h"
 #include "services/ingest-gateway/cursor.h"
 #include "services/ingest-gateway/multipart_header.h"
@@ -24,7 +25,7 @@ static void must(bool holds)
 
 static void check_text(const char *text)
 {
-    must(name_utf8_valid(text, strlen(text)));
+    must(utf8_valid(text, strlen(text)));
     for (const char *s = text; *s != '\0'; s++) {
         must((unsigned char)*s >= 0x20 && *s != 0x7F);
     }

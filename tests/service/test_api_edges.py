@@ -85,6 +85,12 @@ def test_arguments_have_a_length(admin, path, name, most):
     problem(admin.request("GET", path, params={name: "é" * (most + 1)}), 400, "bad_request")
 
 
+def test_an_argument_given_twice_is_named(alice):
+    """However long its name is, and wherever that is cut: once the answer had no body."""
+    for name in ("limit", "\u0287\u01dd\u026f\u0250 \u0287\u1d09s \u0279olop" * 3, "x" + "\u20ac" * 30):
+        problem(alice.request("GET", "/api-keys", params=[(name, 1), (name, 2)]), 400, "bad_request")
+
+
 def test_a_list_of_states_is_no_longer_than_the_states(alice):
     path = f"/datasets/{alice.dataset()}/files"
     alice.get(path, params={"state": ",".join(["done"] * 6)})

@@ -168,13 +168,14 @@ def test_pages_are_counted_once_and_held(fleet, fixture_path):
     pages = fleet.one("select count(distinct (p.file_id, p.page)) from file_page p join file using (file_id)"
                       " where user_id = %s", who.id)
     assert who.used("pages") == pages >= 2
-    who.limit(pages=pages + 1)
+    who.limit(pages=float(pages + 1))
     late = who.upload([("one.txt", TEXT + b"one"), fixture_path("invoice-scan.png")])
     states = sorted(who.client.wait_done(f["id"])["state"] for f in late["files"])
     assert states == ["done", "failed"] and who.used("pages") == pages + 1
     failed = [f for f in map(who.client.file, (f["id"] for f in late["files"])) if f["state"] == "failed"][0]
     error = failed["pipelines"]["main"]["error"]
-    assert error["code"] == "quota_exceeded" and error["class"] == "permanent" and "usage" in error["advice"]
+    assert error["code"] == "quota_exceeded" and error["class"] == "permanent" and error["retryable"] \
+        and "usage" in error["advice"]
     who.limit(pages="none")
     who.client.post(f"/files/{failed['id']}/retry", 202, json={})
     assert who.client.wait_done(failed["id"])["state"] == "done"

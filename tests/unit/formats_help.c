@@ -2,6 +2,8 @@
 /* Running the text parsers in tests: see the header. */
 #include "tests/unit/formats_help.h"
 
+#include "libcommon/utf8.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,7 +38,7 @@ static void take_frame(struct extracted *got, const struct frame *frame)
 
     if (!strcmp(frame->type, "page")) {
         assert_int_equal(page, got->n_pages + 1);
-        assert_true(text_is_utf8(frame->payload, frame->len));
+        assert_true(utf8_valid(frame->payload, frame->len));
         assert_null(memchr(frame->payload, '\0', frame->len));
         if (got->n_pages < EXTRACT_PAGES) {
             append(&got->pages[got->n_pages], frame->payload, frame->len);

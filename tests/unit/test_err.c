@@ -61,6 +61,20 @@ static void test_long(void **state)
     assert_int_equal(strlen(err.msg), ERR_MSG_MAX - 1);
 }
 
+/* A precision counts bytes, and a file's name may hold anything. */
+static void test_text(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void)state;
+    err_set(&err, ERR_PERMANENT, "bad_request", "argument %.3s is given twice", "\xc3\xa9\xc3\xa9");
+    assert_string_equal(err.msg, "argument \xc3\xa9? is given twice");
+    err_wrap(&err, "file %.1s", "\xe2\x82\xac");
+    assert_string_equal(err.msg, "file ?: argument \xc3\xa9? is given twice");
+    err_from_errno(&err, ENOENT, "opening %s", "\xff");
+    assert_string_equal(err.msg, "opening ?: No such file or directory");
+}
+
 static void test_errno(void **state)
 {
     static const int transient[] = {ENOMEM, EMFILE, ENOSPC, ECONNRESET, EPIPE, ETIMEDOUT};
@@ -95,7 +109,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_set),   cmocka_unit_test(test_wrap),  cmocka_unit_test(test_long),
-        cmocka_unit_test(test_errno), cmocka_unit_test(test_names),
+        cmocka_unit_test(test_errno), cmocka_unit_test(test_names), cmocka_unit_test(test_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

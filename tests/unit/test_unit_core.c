@@ -505,7 +505,10 @@ static void test_claimed_in_drain(void **state)
     assert_true(w.backs == 1 && w.how == TASK_BACK_DRAIN);
 }
 
-static void *turn_in_slot(void *arg);
+static void *turn_in_slot(void *arg)
+{
+    return unit_core_turn(&w.core, *(int *)arg, 0) ? arg : NULL;
+}
 
 /* A handler that heeds nothing: its unit is put back in its place. */
 static void test_release(void **state)
@@ -527,11 +530,6 @@ static void test_release(void **state)
     assert_true(w.backs == 1 && w.how == TASK_BACK_DRAIN);
     atomic_store(&w.release, true);
     pthread_join(other, NULL);
-}
-
-static void *turn_in_slot(void *arg)
-{
-    return unit_core_turn(&w.core, *(int *)arg, 0) ? arg : NULL;
 }
 
 /* After two crashes a unit waits for the others to end and keeps further ones out. */
