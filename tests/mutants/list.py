@@ -47,8 +47,9 @@ MUTANTS = [
     mutant("no-bonus", "a newly active user has no bonus", "sim",
            (SFQ, "    if (is_newcomer(sfq, f)) {", "    if (is_newcomer(sfq, f) && f->n > 1000) {")),
     mutant("one-clean", "a removed file is cleaned once", "sim",
-           ("services/cleaner/stage.c", "    if (!claim->ext_job_id) {",
-            "    if (!claim->ext_job_id && claim->cost > 1000) {")),
+           ("services/cleaner/stage.c",
+            "if (!claim->ext_job_id || strcmp(claim->ext_job_id, SECOND_PASS) != 0) {",
+            "if (!claim->ext_job_id && claim->cost > 1000) {")),
     # Leases and attempts.
     mutant("outage-is-failure", "a transient error counts as a failure", "sim",
            (UNIT_RUN, "drain ? TASK_BACK_DRAIN : TASK_BACK_TRANSIENT;",
@@ -141,8 +142,8 @@ MUTANTS = [
             "    \"    AND user_id = $2::uuid AND state = 1 ORDER BY file_id FOR UPDATE),\"\n"
             "    \" t AS (UPDATE task SET state = state, q = NULL")),
     mutant("old-generation-ends", "a unit of an old generation ends the file", "modelcheck",
-           (END, "WHERE file.file_id = $1::uuid AND file.generation = $4::int",
-            "WHERE file.file_id = $1::uuid AND $4::int > 0")),
+           (END, '"  FROM q WHERE file.file_id = $1::uuid AND file.generation = $4::int"       ',
+            '"  FROM q WHERE file.file_id = $1::uuid AND $4::int > 0"                      ')),
     mutant("lane-lost", "what follows a bulk unit goes to the first lane", "modelcheck",
            (END, "greatest(x.cost, 1), x.input, g.traceparent, g.lane\"",
             "greatest(x.cost, 1), x.input, g.traceparent, 0\"")),

@@ -5,11 +5,13 @@
 usage: mutants.py [NAME...] [--list] [--keep]      (nothing: all of tests/mutants/list.py)
 
 A mutant that survives means that the tests are too weak; one whose text no longer applies is an
-error, so that the list stays true. The copy lies in build/mutants and takes over the objects of
-build/release. Exit 1 if one survived, 2 if one could not be tried.
+error, so that the list stays true. A run of all of them is kept in build/mutants.json, of which
+`make chaos ONLY=report` makes its part of docs/reliability.md. The copy lies in build/mutants and
+takes over the objects of build/release. Exit 1 if one survived, 2 if one could not be tried.
 """
 import atexit
 import filecmp
+import json
 import os
 import pwd
 import shutil
@@ -129,7 +131,7 @@ def catch(catcher):
         found = [x for x in result.stdout.split("\n") if "FAILED" in x]
         return (found or ["died"])[0].replace("sim: FAILED ", "") if result.returncode else None
     if catcher == "modelcheck":
-        for seed in (1, 2, 3):
+        for seed in range(1, 16):
             result = run([f"{BIN}/bin/modelcheck", "--seed", str(seed), "--steps", "1500"],
                          env={"DOCFLEET_DATABASE_URL": POSTGRES.fresh()}, timeout=300)
             if result.returncode:
@@ -182,9 +184,17 @@ def try_mutant(mutant):
                 f.write(text)
         if not before:  # a half-planted one: take the files again
             copy_tree()
-    print(f"{verdict:9}{mutant['name']:26}{mutant['catcher']:18}{time.monotonic() - start:5.0f} s"
-          f"  {found or 'not found'}"[:200], flush=True)
-    return verdict
+    took = time.monotonic() - start
+    print(f"{verdict:9}{mutant['name']:26}{mutant['catcher']:18}{took:5.0f} s  {found or 'not found'}"[:200],
+          flush=True)
+    return {"name": mutant["name"], "what": mutant["what"], "catcher": mutant["catcher"], "verdict": verdict,
+            "seconds": round(took), "found": found}
+
+
+def keep(tried):
+    commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).stdout.strip()
+    with open(os.path.join(ROOT, "build", "mutants.json"), "w", encoding="utf-8") as f:
+        json.dump({"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit, "mutants": tried}, f, indent=1)
 
 
 def main():
@@ -201,7 +211,10 @@ def main():
         if found:
             print(f"{catcher} fails without a mutant: {found}")
             return 2
-    verdicts = [try_mutant(m) for m in chosen]
+    tried = [try_mutant(m) for m in chosen]
+    if not names:
+        keep(tried)
+    verdicts = [t["verdict"] for t in tried]
     print(f"mutants: {verdicts.count('killed')} killed, {verdicts.count('SURVIVED')} survived, "
           f"{verdicts.count('ERROR')} not tried")
     return 2 if "ERROR" in verdicts else 1 if "SURVIVED" in verdicts else 0

@@ -13,5 +13,5 @@ sim_PKGS := $(COMMON_PKGS)
 sim_CFLAGS := -DDOCFLEET_FAULTS
 # The model against the production statements.
 PROGRAMS += modelcheck
-modelcheck_SRCS := model_check.c model_check_ops.c fiber.c model.c model_work.c model_lead.c
+modelcheck_SRCS := model_check.c model_check_ops.c model_check_work.c fiber.c model.c model_work.c model_lead.c
 modelcheck_PKGS := $(COMMON_PKGS)

@@ -276,6 +276,7 @@ int model_accept(struct model *m, const struct m_accept *a)
 
     m->files = model_grow(m->files, &m->cap_files, m->n_files, sizeof(*m->files));
     m->files[m->n_files++] = (struct m_file){.user = a->user,
+                                             .cost = a->cost,
                                              .version = 1,
                                              .generation = 1,
                                              .record_generation = MODEL_NONE,
@@ -449,7 +450,7 @@ int model_release(struct model *m, int file, bool text, bool thumbnail)
     if (!f || f->state != FILE_QUARANTINED) {
         return 0;
     }
-    struct m_task t = {.file = file, .generation = f->generation, .cost = 1};
+    struct m_task t = {.file = file, .generation = f->generation, .cost = f->cost};
     m->deltas[FILE_QUARANTINED + 1][FILE_PROCESSING]++;
     f->main = f->preview = f->thumb = PIPE_LIVE;
     f->errors = 0;

@@ -54,6 +54,7 @@ struct m_join {
 struct m_file {
     int user;
     int version, generation;
+    int cost;              /* the estimate by its size, of its first tasks */
     int record_generation; /* MODEL_NONE: null */
     int state;
     int main, preview, thumb;

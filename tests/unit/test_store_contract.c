@@ -1,89 +1,76 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PKGS: libcurl libcrypto */
+/* SRCS: store_contract_upload.c */
 /*
  * The contract of store.h, asked of a real server by either driver. tests/service/test_store.py
  * starts the servers and says in the environment where they are: DOCFLEET_TEST_S3_ENDPOINT,
  * _DRIVER, _ACCESS_KEY, _SECRET_KEY, and _PID of a server that may be stopped and killed;
  * DOCFLEET_TEST_ONLY is a pattern of test names. Without a server all is skipped.
  */
+#include "tests/unit/store_contract.h"
+
 #include "libcommon/http.h"
-#include "libcommon/store.h"
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
+struct store_world world;
 
-#define MIB ((size_t)1 << 20)
-
-static struct store_config config;
-static struct store *store;
-static char prefix[64]; /* of all keys of this run */
-static atomic_bool stop;
-static char *block; /* 1 MiB of bytes that do not repeat in step with a part */
-
-#define assert_ok(call)                                                                            \
-    do {                                                                                           \
-        struct err ok_err_ = ERR_INIT;                                                             \
-        struct err *e = &ok_err_;                                                                  \
-        if ((call) != 0) {                                                                         \
-            fail_msg("%s: %s %s: %s", #call, err_class_name(e->class), e->code, e->msg);           \
-        }                                                                                          \
-    } while (0)
-
-#define assert_fails(call, want_class, want_code)                                                  \
-    do {                                                                                           \
-        struct err fail_err_ = ERR_INIT;                                                           \
-        struct err *e = &fail_err_;                                                                \
-        assert_int_equal((call), -1);                                                              \
-        if (e->class != (want_class) || strcmp(e->code, (want_code)) != 0) {                       \
-            fail_msg("%s: %s %s: %s", #call, err_class_name(e->class), e->code, e->msg);           \
-        }                                                                                          \
-    } while (0)
-
-static const char *key_of(const char *name)
+const char *key_of(const char *name)
 {
     static char keys[4][STORE_KEY_MAX + 1];
     static unsigned next;
     char *key = keys[next++ % ARRAY_LEN(keys)];
 
-    snprintf(key, STORE_KEY_MAX + 1, "%s/%s", prefix, name);
+    snprintf(key, STORE_KEY_MAX + 1, "%s/%s", world.prefix, name);
     return key;
 }
 
-static bool can(unsigned cap)
+bool can(unsigned cap)
 {
-    return (store_caps(store) & cap) != 0;
+    return (store_caps(world.store) & cap) != 0;
 }
 
-static void put_text(const char *key, const char *text)
+void put_text(const char *key, const char *text)
 {
-    assert_ok(store_put_mem(store, key, text, strlen(text), "text/plain", e));
+    assert_ok(store_put_mem(world.store, key, text, strlen(text), "text/plain", e));
+}
+
+int temp_file(size_t mib, char sha[SHA256_HEX_SIZE])
+{
+    char path[] = "/tmp/store-contract-XXXXXX";
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    unlink(path);
+    for (size_t i = 0; i < mib; i++) {
+        world.block[0] = (char)i;
+        assert_int_equal(write(fd, world.block, MIB), MIB);
+    }
+    world.block[0] = 0;
+    assert_ok(sha256_fd_hex(fd, 0, mib * MIB, sha, e));
+    return fd;
 }
 
 static void assert_text(const char *key, struct store_range range, const char *want)
 {
     CLEANUP(buf_done) struct buf buf = {.max = 0};
 
-    assert_ok(store_get_mem(store, key, range, MIB, &buf, e));
+    assert_ok(store_get_mem(world.store, key, range, MIB, &buf, e));
     assert_int_equal(buf.len, strlen(want));
     assert_memory_equal(buf.len ? buf.data : "", want, buf.len);
 }
 
 static void test_bucket(void **state)
 {
-    struct store_config other = config;
+    struct store_config other = world.config;
 
     (void)state;
-    assert_ok(store_bucket_create(store, e)); /* the group setup made it: again is success */
-    assert_ok(store_ping(store, e));
+    assert_ok(store_bucket_create(world.store, e)); /* the group setup made it: again is success */
+    assert_ok(store_ping(world.store, e));
     other.bucket = "docfleet-no-such-bucket";
     CLEANUP(store_cleanup) struct store *wrong = NULL;
     assert_ok(store_open(&other, &wrong, e));
@@ -98,7 +85,7 @@ static void test_bucket(void **state)
 
 static void test_wrong_keys(void **state)
 {
-    struct store_config other = config;
+    struct store_config other = world.config;
     struct buf buf;
 
     (void)state;
@@ -110,7 +97,7 @@ static void test_wrong_keys(void **state)
                  "store_denied");
     assert_fails(store_ping(wrong_secret, e), ERR_TRANSIENT, "store_denied");
     CLEANUP(store_cleanup) struct store *wrong_access = NULL;
-    other = config;
+    other = world.config;
     other.access_key = "nobody";
     assert_ok(store_open(&other, &wrong_access, e));
     assert_fails(store_put_mem(wrong_access, "k", "x", 1, NULL, e), ERR_TRANSIENT, "store_denied");
@@ -118,7 +105,7 @@ static void test_wrong_keys(void **state)
 
 static void test_unreachable(void **state)
 {
-    struct store_config other = config;
+    struct store_config other = world.config;
 
     (void)state;
     other.endpoint = "http://127.0.0.1:1";
@@ -137,11 +124,11 @@ static void test_put_get(void **state)
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         CLEANUP(buf_done) struct buf buf = {.max = 0};
         struct store_info info;
-        assert_ok(store_put_mem(store, key, block, sizes[i], "image/webp", e));
-        assert_ok(store_get_mem(store, key, STORE_WHOLE, MIB, &buf, e));
+        assert_ok(store_put_mem(world.store, key, world.block, sizes[i], "image/webp", e));
+        assert_ok(store_get_mem(world.store, key, STORE_WHOLE, MIB, &buf, e));
         assert_int_equal(buf.len, sizes[i]);
-        assert_memory_equal(buf.len ? buf.data : "", block, buf.len);
-        assert_ok(store_head(store, key, &info, e));
+        assert_memory_equal(buf.len ? buf.data : "", world.block, buf.len);
+        assert_ok(store_head(world.store, key, &info, e));
         assert_int_equal(info.size, sizes[i]);
         assert_string_equal(info.content_type, "image/webp");
         assert_true(info.etag[0] != '\0' && info.etag[0] != '"');
@@ -174,11 +161,13 @@ static void test_keys(void **state)
         struct store_info info;
         snprintf(text, sizeof(text), "text %zu", i);
         assert_text(key_of(names[i]), STORE_WHOLE, text);
-        assert_ok(store_head(store, key_of(names[i]), &info, e));
-        assert_ok(store_delete(store, key_of(names[i]), e));
-        assert_fails(store_head(store, key_of(names[i]), &info, e), ERR_PERMANENT, "input_gone");
+        assert_ok(store_head(world.store, key_of(names[i]), &info, e));
+        assert_ok(store_delete(world.store, key_of(names[i]), e));
+        assert_fails(store_head(world.store, key_of(names[i]), &info, e), ERR_PERMANENT,
+                     "input_gone");
     }
-    assert_fails(store_put_mem(store, "a/../b", "x", 1, NULL, e), ERR_PERMANENT, "invalid_name");
+    assert_fails(store_put_mem(world.store, "a/../b", "x", 1, NULL, e), ERR_PERMANENT,
+                 "invalid_name");
 }
 
 static void test_missing(void **state)
@@ -188,11 +177,12 @@ static void test_missing(void **state)
     struct buf buf;
 
     (void)state;
-    assert_fails(store_get_mem(store, key, STORE_WHOLE, 10, &buf, e), ERR_PERMANENT, "input_gone");
-    assert_fails(store_get_mem(store, key, ((struct store_range){5, 5}), 10, &buf, e),
+    assert_fails(store_get_mem(world.store, key, STORE_WHOLE, 10, &buf, e), ERR_PERMANENT,
+                 "input_gone");
+    assert_fails(store_get_mem(world.store, key, ((struct store_range){5, 5}), 10, &buf, e),
                  ERR_PERMANENT, "input_gone");
-    assert_fails(store_head(store, key, &info, e), ERR_PERMANENT, "input_gone");
-    assert_ok(store_delete(store, key, e));
+    assert_fails(store_head(world.store, key, &info, e), ERR_PERMANENT, "input_gone");
+    assert_ok(store_delete(world.store, key, e));
 }
 
 static void test_ranges(void **state)
@@ -207,9 +197,9 @@ static void test_ranges(void **state)
     assert_text(key, (struct store_range){3, 0}, "3456789");
     assert_text(key, (struct store_range){8, 100}, "89");
     assert_text(key, (struct store_range){9, 1}, "9");
-    assert_fails(store_get_mem(store, key, ((struct store_range){10, 1}), 10, &buf, e),
+    assert_fails(store_get_mem(world.store, key, ((struct store_range){10, 1}), 10, &buf, e),
                  ERR_PERMANENT, "range");
-    assert_fails(store_get_mem(store, key, ((struct store_range){99, 0}), 10, &buf, e),
+    assert_fails(store_get_mem(world.store, key, ((struct store_range){99, 0}), 10, &buf, e),
                  ERR_PERMANENT, "range");
 }
 
@@ -225,261 +215,13 @@ static void test_limits(void **state)
     struct buf buf;
 
     (void)state;
-    assert_ok(store_put_mem(store, key, block, MIB, NULL, e));
-    assert_fails(store_get_mem(store, key, STORE_WHOLE, MIB - 1, &buf, e), ERR_PERMANENT,
+    assert_ok(store_put_mem(world.store, key, world.block, MIB, NULL, e));
+    assert_fails(store_get_mem(world.store, key, STORE_WHOLE, MIB - 1, &buf, e), ERR_PERMANENT,
                  "too_large");
-    assert_fails(store_get_cb(store, key, STORE_WHOLE, MIB, refuse, NULL, NULL, e), ERR_TRANSIENT,
-                 "client_gone");
-    assert_fails(store_get_mem(store, key, ((struct store_range){0, MIB}), 10, &buf, e),
+    assert_fails(store_get_cb(world.store, key, STORE_WHOLE, MIB, refuse, NULL, NULL, e),
+                 ERR_TRANSIENT, "client_gone");
+    assert_fails(store_get_mem(world.store, key, ((struct store_range){0, MIB}), 10, &buf, e),
                  ERR_PERMANENT, "too_large");
-}
-
-static int temp_file(size_t mib, char sha[SHA256_HEX_SIZE])
-{
-    char path[] = "/tmp/store-contract-XXXXXX";
-    int fd = mkstemp(path);
-
-    assert_true(fd >= 0);
-    unlink(path);
-    for (size_t i = 0; i < mib; i++) {
-        block[0] = (char)i;
-        assert_int_equal(write(fd, block, MIB), MIB);
-    }
-    block[0] = 0;
-    assert_ok(sha256_fd_hex(fd, 0, mib * MIB, sha, e));
-    return fd;
-}
-
-static void assert_object(const char *key, size_t size, const char *sha)
-{
-    char path[] = "/tmp/store-contract-XXXXXX";
-    CLEANUP(fd_cleanup) int fd = mkstemp(path);
-    char got[SHA256_HEX_SIZE];
-    uint64_t bytes = 0;
-
-    unlink(path);
-    assert_ok(store_get_fd(store, key, STORE_WHOLE, fd, size, &bytes, e));
-    assert_int_equal(bytes, size);
-    assert_ok(sha256_fd_hex(fd, 0, size, got, e));
-    assert_string_equal(got, sha);
-}
-
-static void test_put_fd(void **state)
-{
-    char sha[SHA256_HEX_SIZE];
-    CLEANUP(fd_cleanup) int fd = temp_file(3, sha);
-    const char *key = key_of("file.bin");
-    struct store_info info;
-
-    (void)state;
-    assert_ok(store_put_fd(store, key, fd, 3 * MIB, NULL, sha, e));
-    assert_object(key, 3 * MIB, sha);
-    assert_ok(store_put_fd(store, key, fd, 3 * MIB, NULL, NULL, e));
-    assert_ok(store_delete(store, key, e));
-    sha[0] = sha[0] == '0' ? '1' : '0';
-    assert_fails(store_put_fd(store, key, fd, 3 * MIB, NULL, sha, e), ERR_UNKNOWN, "hash_mismatch");
-    assert_fails(store_put_fd(store, key, fd, 3 * MIB + 1, NULL, NULL, e), ERR_UNKNOWN, "io");
-    assert_fails(store_head(store, key, &info, e), ERR_PERMANENT, "input_gone");
-}
-
-static void test_put_large_fd(void **state)
-{
-    char sha[SHA256_HEX_SIZE];
-    CLEANUP(fd_cleanup) int fd = temp_file(70, sha);
-    const char *key = key_of("large.bin");
-
-    (void)state;
-    assert_ok(store_put_fd(store, key, fd, 70 * MIB, NULL, sha, e));
-    assert_object(key, 70 * MIB, sha);
-    assert_ok(store_delete(store, key, e));
-}
-
-static void upload(const char *key, size_t size)
-{
-    CLEANUP(store_upload_cleanup) struct store_upload *up = NULL;
-    CLEANUP(hash_done) struct hash hash = HASH_NONE;
-    struct store_stored stored;
-    struct store_info info;
-    char sha[SHA256_HEX_SIZE];
-
-    assert_ok(hash_init(&hash, HASH_SHA256, e));
-    assert_ok(store_upload_begin(store, key, "application/pdf", size, &up, e));
-    for (size_t done = 0; done < size;) {
-        size_t n = min_size(size - done, 777777);
-        assert_ok(store_upload_write(up, block, n, e));
-        assert_ok(hash_update(&hash, block, n, e));
-        done += n;
-    }
-    assert_fails(store_head(store, key, &info, e), ERR_PERMANENT, "input_gone");
-    assert_ok(store_upload_commit(up, &stored, e));
-    assert_ok(hash_final_hex(&hash, sha, sizeof(sha), e));
-    assert_string_equal(stored.sha256, sha);
-    assert_int_equal(stored.size, size);
-    assert_ok(store_head(store, key, &info, e));
-    assert_int_equal(info.size, size);
-    assert_string_equal(info.content_type, "application/pdf");
-    assert_string_equal(info.etag, stored.etag);
-    assert_object(key, size, sha);
-    assert_fails(store_upload_commit(up, &stored, e), ERR_FATAL, "internal");
-}
-
-static void test_upload(void **state)
-{
-    static const size_t sizes[] = {0, 1, 70000, STORE_PART_SIZE, STORE_PART_SIZE + 1, 20 * MIB};
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
-        const char *key = key_of("upload \xc3\xbc.pdf");
-        upload(key, sizes[i]);
-        assert_ok(store_delete(store, key, e));
-    }
-}
-
-/* The most memory this process ever had, in kB. */
-static long peak_kb(void)
-{
-    FILE *file = fopen("/proc/self/status", "r");
-    char line[256];
-    long kb = -1;
-
-    assert_non_null(file);
-    while (fgets(line, sizeof(line), file)) {
-        if (sscanf(line, "VmHWM: %ld", &kb) == 1) {
-            break;
-        }
-    }
-    fclose(file);
-    return kb;
-}
-
-static void test_upload_memory(void **state)
-{
-    const char *key = key_of("hundred.bin");
-
-    (void)state;
-    upload(key, 100 * MIB);
-    assert_ok(store_delete(store, key, e));
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    assert_in_range(peak_kb(), 1000, 40 * 1024);
-#else
-    assert_true(peak_kb() > 0);
-#endif
-}
-
-static int count_pending(void *ctx, const struct store_pending *pending, struct err *err)
-{
-    int *n = ctx;
-
-    (void)err;
-    assert_true(pending->initiated_ms > clock_wall_ms() - 600000);
-    assert_true(strlen(pending->upload_id) > 0);
-    (*n)++;
-    return 0;
-}
-
-static void assert_nothing_left(const char *key)
-{
-    struct store_info info;
-    int n = 0;
-
-    assert_fails(store_head(store, key, &info, e), ERR_PERMANENT, "input_gone");
-    if (can(STORE_CAP_MULTIPART)) {
-        assert_ok(store_list_uploads(store, key, count_pending, &n, e));
-        assert_int_equal(n, 0);
-    }
-}
-
-static void test_upload_dropped(void **state)
-{
-    const char *key = key_of("dropped.bin");
-    struct store_upload *up = NULL;
-
-    (void)state;
-    assert_ok(store_upload_begin(store, key, NULL, 100 * MIB, &up, e));
-    for (int i = 0; i < 20; i++) {
-        assert_ok(store_upload_write(up, block, MIB, e));
-    }
-    store_upload_free(up);
-    assert_nothing_left(key);
-}
-
-static void test_upload_too_large(void **state)
-{
-    const char *key = key_of("toolarge.bin");
-    struct store_upload *up = NULL;
-    struct store_stored stored;
-
-    (void)state;
-    assert_ok(store_upload_begin(store, key, NULL, 10 * MIB, &up, e));
-    for (int i = 0; i < 10; i++) {
-        assert_ok(store_upload_write(up, block, MIB, e));
-    }
-    assert_fails(store_upload_write(up, "x", 1, e), ERR_PERMANENT, "file_too_large");
-    assert_fails(store_upload_write(up, "", 0, e), ERR_PERMANENT, "file_too_large");
-    assert_fails(store_upload_commit(up, &stored, e), ERR_PERMANENT, "file_too_large");
-    store_upload_free(up);
-    assert_nothing_left(key);
-}
-
-static void test_abort_flag(void **state)
-{
-    const char *key = key_of("stopped.bin");
-    struct store_upload *up = NULL;
-    struct store_stored stored;
-
-    (void)state;
-    assert_ok(store_upload_begin(store, key, NULL, 100 * MIB, &up, e));
-    for (int i = 0; i < 10; i++) {
-        assert_ok(store_upload_write(up, block, MIB, e));
-    }
-    atomic_store(&stop, true);
-    assert_fails(store_upload_commit(up, &stored, e), ERR_TRANSIENT, "aborted");
-    assert_fails(store_ping(store, e), ERR_TRANSIENT, "aborted");
-    store_upload_free(up); /* cleans up all the same */
-    atomic_store(&stop, false);
-    assert_nothing_left(key);
-}
-
-static int abort_pending(void *ctx, const struct store_pending *pending, struct err *err)
-{
-    (void)ctx;
-    return store_abort_upload(store, pending->key, pending->upload_id, err);
-}
-
-/* A process that dies in the middle of an upload leaves parts that can be found and dropped. */
-static void test_upload_of_the_dead(void **state)
-{
-    const char *key = key_of("dead \xc3\xbc.bin");
-    int n = 0, status = 0;
-
-    (void)state;
-    if (!can(STORE_CAP_MULTIPART)) {
-        assert_fails(store_list_uploads(store, "", count_pending, &n, e), ERR_FATAL, "unsupported");
-        assert_fails(store_abort_upload(store, key, "x", e), ERR_FATAL, "unsupported");
-        skip();
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct store *own = NULL;
-        struct store_upload *up = NULL;
-        if (store_open(&config, &own, NULL) < 0 ||
-            store_upload_begin(own, key, NULL, 100 * MIB, &up, NULL) < 0) {
-            _exit(1);
-        }
-        for (int i = 0; i < 10; i++) {
-            if (store_upload_write(up, block, MIB, NULL) < 0) {
-                _exit(1);
-            }
-        }
-        _exit(0);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    assert_ok(store_list_uploads(store, key, count_pending, &n, e));
-    assert_int_equal(n, 1);
-    assert_ok(store_list_uploads(store, key, abort_pending, NULL, e));
-    assert_nothing_left(key);
-    assert_ok(store_abort_upload(store, key, "gone", e));
 }
 
 static void test_delete_many(void **state)
@@ -490,17 +232,17 @@ static void test_delete_many(void **state)
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        snprintf(names[i], sizeof(names[i]), "%s/many & more/%zu.txt", prefix, i);
+        snprintf(names[i], sizeof(names[i]), "%s/many & more/%zu.txt", world.prefix, i);
         keys[i] = names[i];
         put_text(names[i], "x");
     }
     keys[30] = key_of("many/never-was");
-    assert_ok(store_delete_many(store, keys, ARRAY_LEN(keys), e));
+    assert_ok(store_delete_many(world.store, keys, ARRAY_LEN(keys), e));
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        assert_fails(store_head(store, names[i], &info, e), ERR_PERMANENT, "input_gone");
+        assert_fails(store_head(world.store, names[i], &info, e), ERR_PERMANENT, "input_gone");
     }
-    assert_ok(store_delete_many(store, keys, 0, e));
-    assert_fails(store_delete_many(store, keys, STORE_DELETE_MAX + 1, e), ERR_PERMANENT,
+    assert_ok(store_delete_many(world.store, keys, 0, e));
+    assert_fails(store_delete_many(world.store, keys, STORE_DELETE_MAX + 1, e), ERR_PERMANENT,
                  "too_large");
 }
 
@@ -539,22 +281,23 @@ static void test_list(void **state)
     for (unsigned i = 0; i < 25; i++) {
         char name[64];
         snprintf(name, sizeof(name), "list/\xc3\xbc & <%02u>.txt", i);
-        assert_ok(store_put_mem(store, key_of(name), block, i % 7, NULL, e));
+        assert_ok(store_put_mem(world.store, key_of(name), world.block, i % 7, NULL, e));
     }
     put_text(key_of("listing-of-another-prefix"), "x");
     do {
         char *next = NULL;
-        assert_ok(store_list(store, key_of("list/"), token, 10, on_entry, &listed, &next, e));
+        assert_ok(store_list(world.store, key_of("list/"), token, 10, on_entry, &listed, &next, e));
         free(token);
         token = next;
         pages++;
     } while (token);
     assert_int_equal(listed.n, 25);
     assert_int_equal(pages, 3);
-    assert_ok(store_list(store, key_of("nothing-here/"), NULL, 10, on_entry, &listed, &token, e));
+    assert_ok(
+        store_list(world.store, key_of("nothing-here/"), NULL, 10, on_entry, &listed, &token, e));
     assert_null(token);
     assert_int_equal(listed.n, 25);
-    assert_fails(store_list(store, key_of("list/"), NULL, 10, stop_listing, NULL, &token, e),
+    assert_fails(store_list(world.store, key_of("list/"), NULL, 10, stop_listing, NULL, &token, e),
                  ERR_UNKNOWN, "enough");
 }
 
@@ -596,11 +339,11 @@ static void test_presign(void **state)
 
     (void)state;
     if (!can(STORE_CAP_PRESIGN)) {
-        assert_fails(store_presign(store, &get, &get_url, e), ERR_FATAL, "unsupported");
+        assert_fails(store_presign(world.store, &get, &get_url, e), ERR_FATAL, "unsupported");
         skip();
     }
-    assert_ok(store_presign(store, &get, &get_url, e));
-    assert_ok(store_presign(store, &put, &put_url, e));
+    assert_ok(store_presign(world.store, &get, &get_url, e));
+    assert_ok(store_presign(world.store, &put, &put_url, e));
     assert_int_equal(http_do("PUT", put_url, "presigned", NULL, NULL), 200);
     assert_int_equal(http_do("GET", get_url, NULL, &body, disposition), 200);
     assert_string_equal(body.data, "presigned");
@@ -618,10 +361,10 @@ static void *worker(void *ctx)
     for (int i = 0; i < 20; i++) {
         char key[128], text[64];
         CLEANUP(buf_done) struct buf buf = {.max = 0};
-        snprintf(key, sizeof(key), "%s/threads/%d/%d", prefix, *number, i % 3);
+        snprintf(key, sizeof(key), "%s/threads/%d/%d", world.prefix, *number, i % 3);
         snprintf(text, sizeof(text), "thread %d round %d", *number, i);
-        if (store_put_mem(store, key, text, strlen(text), NULL, &err) < 0 ||
-            store_get_mem(store, key, STORE_WHOLE, 100, &buf, &err) < 0 ||
+        if (store_put_mem(world.store, key, text, strlen(text), NULL, &err) < 0 ||
+            store_get_mem(world.store, key, STORE_WHOLE, 100, &buf, &err) < 0 ||
             strcmp(buf.data, text) != 0) {
             return ctx; /* anything but NULL */
         }
@@ -655,7 +398,7 @@ static pid_t server_pid(void)
 
 static void test_silent_server(void **state)
 {
-    struct store_config other = config;
+    struct store_config other = world.config;
     uint64_t start = clock_mono_ms();
 
     (void)state;
@@ -668,7 +411,7 @@ static void test_silent_server(void **state)
     assert_ok(store_ping(impatient, e));
     assert_int_equal(kill(server_pid(), SIGSTOP), 0);
     struct err err = ERR_INIT;
-    int rc = store_put_mem(impatient, key_of("silent"), block, MIB, NULL, &err);
+    int rc = store_put_mem(impatient, key_of("silent"), world.block, MIB, NULL, &err);
     assert_int_equal(kill(server_pid(), SIGCONT), 0);
     assert_int_equal(rc, -1);
     assert_int_equal(err.class, ERR_TRANSIENT);
@@ -689,7 +432,6 @@ static void test_killed_server(void **state)
 {
     char sha[SHA256_HEX_SIZE];
     pthread_t killer;
-    struct store_upload *up = NULL;
     struct err err = ERR_INIT;
     int rc = 0;
 
@@ -698,12 +440,9 @@ static void test_killed_server(void **state)
         skip();
     }
     CLEANUP(fd_cleanup) int fd = temp_file(200, sha);
-    assert_ok(store_upload_begin(store, key_of("cut.bin"), NULL, 100 * MIB, &up, e));
-    for (int i = 0; i < 10; i++) {
-        assert_ok(store_upload_write(up, block, MIB, e));
-    }
+    struct store_upload *up = begun(key_of("cut.bin"), 100, 10);
     assert_int_equal(pthread_create(&killer, NULL, kill_soon, NULL), 0);
-    rc = store_put_fd(store, key_of("killed.bin"), fd, 200 * MIB, NULL, NULL, &err);
+    rc = store_put_fd(world.store, key_of("killed.bin"), fd, 200 * MIB, NULL, NULL, &err);
     pthread_join(killer, NULL);
     assert_int_equal(rc, -1);
     assert_int_equal(err.class, ERR_TRANSIENT);
@@ -718,31 +457,32 @@ static int group_setup(void **state)
     const char *endpoint = getenv("DOCFLEET_TEST_S3_ENDPOINT");
 
     (void)state;
-    block = malloc(MIB);
-    assert_non_null(block);
+    world.block = malloc(MIB);
+    assert_non_null(world.block);
     for (size_t i = 0; i < MIB; i++) {
-        block[i] = (char)(i * 31 + i / 251);
+        world.block[i] = (char)(i * 31 + i / 251);
     }
-    block[0] = 0;
-    config = (struct store_config){
+    world.block[0] = 0;
+    world.config = (struct store_config){
         .driver = getenv("DOCFLEET_TEST_S3_DRIVER"),
         .endpoint = endpoint,
         .bucket = "docfleet-contract",
         .access_key = getenv("DOCFLEET_TEST_S3_ACCESS_KEY"),
         .secret_key = getenv("DOCFLEET_TEST_S3_SECRET_KEY"),
-        .abort = &stop,
+        .abort = &world.stop,
     };
-    snprintf(prefix, sizeof(prefix), "run/%lld-%d", (long long)clock_wall_ms(), getpid());
-    assert_ok(store_open(&config, &store, e));
-    assert_ok(store_bucket_create(store, e));
+    snprintf(world.prefix, sizeof(world.prefix), "run/%lld-%d", (long long)clock_wall_ms(),
+             getpid());
+    assert_ok(store_open(&world.config, &world.store, e));
+    assert_ok(store_bucket_create(world.store, e));
     return 0;
 }
 
 static int group_teardown(void **state)
 {
     (void)state;
-    store_free(store);
-    free(block);
+    store_free(world.store);
+    free(world.block);
     return 0;
 }
 
