@@ -157,6 +157,7 @@ int bus_producer_open(const struct bus_access *access, const char *client_id,
         free(producer);
         return err_set(err, ERR_FATAL, "internal", "cannot start a thread");
     }
+    metrics_add("docfleet_producer_renewals_total", "", 0);
     *ret = producer;
     return 0;
 }

@@ -323,6 +323,17 @@ static int serve(struct worker *worker, struct err *err)
                             : 0;
 }
 
+static void begin_kills(const char *label)
+{
+    static const char *const reasons[] = {"crash", "sigsys", "memory", "cpu", "wall", "output"};
+    char labels[80];
+
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        snprintf(labels, sizeof(labels), "%s,reason=\"%s\"", label, reasons[i]);
+        metrics_add("docfleet_jail_kills_total", labels, 0);
+    }
+}
+
 static int start_jail(struct worker *worker, const char *program, const struct jail_limits *limits,
                       struct jail **ret_jail, struct err *err)
 {
@@ -334,6 +345,7 @@ static int start_jail(struct worker *worker, const char *program, const struct j
         return err_wrap(err, "starting %s", program);
     }
     metrics_set("docfleet_jail_degraded", worker->core.label, jail_degraded(*ret_jail) ? 1 : 0);
+    begin_kills(worker->core.label);
     return 0;
 }
 

@@ -131,7 +131,6 @@ def base(root):
     for path, text in (
             ("passwd", f"root:x:0:0:root:/:/nologin\ndocfleet:x:{USER}:{USER}:docfleet:/:/nologin\n"),
             ("group", f"root:x:0:\ndocfleet:x:{USER}:\n"),
-            ("papersize", "a4\n"),  # without it LibreOffice takes Letter where a document says nothing
             ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")):
         with open(f"{root}/etc/{path}", "w", encoding="utf-8") as f:
             f.write(text)

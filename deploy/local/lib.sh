@@ -14,7 +14,7 @@ RUN=${RUN_DIR:-$ROOT/.run}
 CACHE=${DOCFLEET_CACHE_DIR:-$HOME/.cache/docfleet}
 BIN=${BIN_DIR:-$ROOT/build/release/bin}
 SERVICES=(ingest-gateway dispatcher text-extractor ocr-fallback ai-extractor preview-worker
-    thumbnail-worker cleaner)
+    thumbnail-worker cleaner importer)
 SERVERS=(postgres kafka s3)
 PG_BIN=/usr/lib/postgresql/15/bin
 

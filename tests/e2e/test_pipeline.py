@@ -331,3 +331,9 @@ def test_old_office_goes_by_its_preview(fleet, shared, suffix):
         got = client.wait_done(file["id"])
         assert (got["state"], got["generation"]) == ("done", n), (again, got)
         assert {p["state"] for p in got["pipelines"].values()} == {"done"}
+
+
+def test_a_sheet_that_names_no_paper_is_a4(uploaded):
+    page = uploaded.client.get(f"/files/{uploaded.files['prices.xlsx']['id']}/preview/1.webp").content
+    width, height = webp_size(page)
+    assert height / width == pytest.approx(297 / 210, abs=0.01)

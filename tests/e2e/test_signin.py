@@ -16,6 +16,8 @@ def test_sign_in_with_a_browser(servers, tmp_path):
         password = tmp_path / "password"
         password.write_text("a first long password\n")
         fleet.ctl("user", "password", "petra", "--file", str(password))
+        petra = fleet.one("select user_id from account where name = 'petra'")
+        fleet.client("root", admin=True).request("PUT", f"/admin/users/{petra}/quota", 200, json={"files": 4})
         env = dict(os.environ, DOCFLEET_URL=fleet.url, NAME="petra", PASSWORD="a first long password",
                    NEW_PASSWORD="a second long password",
                    OUT=os.environ.get("DOCFLEET_BROWSER_OUT", str(tmp_path)))

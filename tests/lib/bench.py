@@ -17,15 +17,19 @@ rewritten as a whole by the run that measures it.
 """
 
 
+def commit():
+    """What the figures of a page were measured at."""
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True,
+                          check=False).stdout.strip()
+
+
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         model = re.search(r"model name\s*:\s*(.+)", f.read())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                            text=True).stdout.strip()
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 ** 30
     return (f"{cores} cores ({model.group(1).strip() if model else platform.machine()}), "
-            f"{memory} GiB, {datetime.date.today()}, commit {commit}")
+            f"{memory} GiB, {datetime.date.today()}, commit {commit()}")
 
 
 def spread(values):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of imports share: a source of objects, and the importer as a scheduler starts it."""
+import http.server
 import json
 import os
 import subprocess
+import threading
 
 from lib import rig
 
@@ -36,6 +38,31 @@ def run(fleet, env=None, build=None, timeout=120, check=0):
     assert done.returncode == check, f"importer: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return [json.loads(line) for line in (done.stdout + done.stderr).splitlines()
             if line.startswith("{")]
+
+
+class Webhook:
+    """Takes alerts: `seen` has their texts, `answers` the statuses of the next ones (200 when there is none)."""
+
+    def __init__(self):
+        self.seen, self.answers, outer = [], [], self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):  # pylint: disable=invalid-name
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.seen.append(json.loads(body)["text"])
+                self.send_response(outer.answers.pop(0) if outer.answers else 200)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_port}/secret-path"
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Source:

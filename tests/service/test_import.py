@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scheduled import: each run is a version; a broken one publishes nothing; one call rolls back."""
-import http.server
 import json
-import threading
 
 import pytest
 
@@ -321,26 +319,11 @@ def test_a_source_with_keys_of_its_own(fleet, servers, tmp_path):
     assert s.names() == ["a.txt"]
 
 
-class Hook(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append(json.loads(body)["text"])
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
-        self.end_headers()
-
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def hook():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    server.seen, server.answers = [], []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    server.url = f"http://127.0.0.1:{server.server_port}/secret-path"
-    yield server
-    server.shutdown()
+    made = importing.Webhook()
+    yield made
+    made.stop()
 
 
 def test_alerts_tell_of_changes_only(fleet, source, hook):

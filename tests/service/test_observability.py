@@ -143,5 +143,5 @@ def test_prometheus_of_one_machine():
     promtool("check", "config", path)
     with open(path, encoding="utf-8") as f:
         jobs = [c["job_name"] for c in yaml.safe_load(f)["scrape_configs"]]
-    assert jobs == [*(f"docfleet-{s}" for s in rig.SERVICES), "docfleet-canary"]
+    assert jobs == [*(f"docfleet-{s}" for s in rig.SERVICES), "docfleet-importer", "docfleet-canary"]
     assert os.path.exists(f"{rig.ROOT}/helm/docfleet/templates/monitoring.yaml")

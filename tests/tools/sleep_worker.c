@@ -11,6 +11,7 @@
  *   fail-     ends with a permanent error (same rule for stages)
  *   flaky-    the first attempt ends with an unknown error (same rule for stages)
  */
+#include "libcommon/fnv.h"
 #include "libcommon/stage.h"
 #include "libcommon/uuid.h"
 
@@ -100,12 +101,9 @@ static struct wish read_wish(const char *name, int stage)
 static uint64_t unit_hash(const struct task_key *key)
 {
     char text[UUID_TEXT + 32];
-    uint64_t hash = 14695981039346656037ULL;
     int n = snprintf(text, sizeof(text), "%s/%d/%d", key->file_id, key->stage, key->unit);
+    uint64_t hash = fnv64(FNV64_START, text, (size_t)n);
 
-    for (int i = 0; i < n; i++) {
-        hash = (hash ^ (uint8_t)text[i]) * 1099511628211ULL;
-    }
     hash ^= hash >> 33;
     hash *= 0xff51afd7ed558ccdULL;
     return hash ^ (hash >> 33);

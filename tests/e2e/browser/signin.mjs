@@ -54,6 +54,11 @@ try {
     await page.getByText("1 file accepted").first().waitFor();
 
     await page.getByRole("button", { name: "Account" }).click();
+    const files = page.locator('section[aria-labelledby="usage-title"] tr', { hasText: "Files" });
+    await files.waitFor();
+    assert.deepEqual((await files.locator("td").allTextContents()).slice(0, 3), ["Files", "1", "4"]);
+    await page.getByRole("meter", { name: "Files, part of the limit" }).waitFor();
+    await page.screenshot({ path: `${out}/account.png`, fullPage: true });
     await page.getByLabel("Name of the key").fill("from the page");
     await page.getByRole("button", { name: "Make a key" }).click();
     const key = await page.locator(".new-key").textContent();

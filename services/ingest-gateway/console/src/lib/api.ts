@@ -25,6 +25,7 @@ import type {
     Summary,
     TextPage,
     TimelineItem,
+    Usage,
 } from "./types";
 
 export const BASE = "/api/v1";
@@ -288,6 +289,10 @@ export class Api {
 
     async sessions(signal?: AbortSignal): Promise<SessionInfo[]> {
         return (await this.get<Page<SessionInfo>>(`${BASE}/auth/sessions`, signal)).items;
+    }
+
+    async usage(signal?: AbortSignal): Promise<Usage> {
+        return this.get<Usage>(`${BASE}/usage`, signal);
     }
 
     async keys(signal?: AbortSignal): Promise<KeyInfo[]> {

@@ -154,6 +154,20 @@ export interface SessionInfo {
     current: boolean;
 }
 
+export interface Used {
+    used: number;
+    limit: number | null;
+}
+
+/** Files and bytes as stored now; pages and money of the month (YYYY-MM, UTC). */
+export interface Usage {
+    month: string;
+    files: Used;
+    bytes: Used;
+    pages: Used;
+    money: Used;
+}
+
 export interface KeyInfo {
     id: string;
     name: string;

@@ -4,7 +4,8 @@
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { type Api, BASE } from "../lib/api";
 import { messageOf } from "../lib/problem";
-import type { KeyInfo, Me, SessionInfo } from "../lib/types";
+import { bytes, count } from "../lib/format";
+import type { KeyInfo, Me, SessionInfo, Usage, Used } from "../lib/types";
 import { Spinner } from "./icons";
 import { say } from "./toasts";
 
@@ -14,6 +15,7 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
     const [me, setMe] = useState<Me | null>(null);
     const [sessions, setSessions] = useState<SessionInfo[]>([]);
     const [keys, setKeys] = useState<KeyInfo[]>([]);
+    const [usage, setUsage] = useState<Usage | null>(null);
     const [error, setError] = useState("");
 
     const load = useCallback(async () => {
@@ -21,6 +23,7 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
             setMe(await api.me());
             setSessions(await api.sessions());
             setKeys(await api.keys());
+            setUsage(await api.usage());
         } catch (e) {
             setError(messageOf(e));
         }
@@ -48,6 +51,7 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
         <main class="account">
             <h1>{me.name}</h1>
             <p class="muted">Role {me.role}, may {me.scopes.join(", ")}.</p>
+            {usage && <UsageTable usage={usage} />}
             {me.credential === "session" && <PasswordForm api={api} />}
             <section class="card" aria-labelledby="sessions-title">
                 <h2 id="sessions-title">Signed in</h2>
@@ -82,6 +86,39 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
             </section>
             <Keys api={api} me={me} keys={keys} reload={load} revoke={(id) => void act(() => api.delete(`${BASE}/api-keys/${id}`), "The key is revoked.")} />
         </main>
+    );
+}
+
+const money = (n: number) => n.toFixed(2);
+
+function UsageTable({ usage }: { usage: Usage }) {
+    const rows: [string, Used, (n: number) => string][] = [
+        ["Files", usage.files, count],
+        ["Stored", usage.bytes, bytes],
+        [`Pages read in ${usage.month}`, usage.pages, count],
+        [`Paid services in ${usage.month}`, usage.money, money],
+    ];
+    return (
+        <section class="card" aria-labelledby="usage-title">
+            <h2 id="usage-title">Usage</h2>
+            <table>
+                <thead><tr><th>What</th><th>Used</th><th>Limit</th><th /></tr></thead>
+                <tbody>
+                    {rows.map(([what, used, show]) => (
+                        <tr key={what}>
+                            <td>{what}</td>
+                            <td>{show(used.used)}</td>
+                            <td>{used.limit === null ? "none" : show(used.limit)}</td>
+                            <td>
+                                {used.limit !== null && (
+                                    <meter aria-label={`${what}, part of the limit`} min={0} max={Math.max(used.limit, used.used, 1e-6)} high={used.limit * 0.9} value={used.used} />
+                                )}
+                            </td>
+                        </tr>
+                    ))}
+                </tbody>
+            </table>
+        </section>
     );
 }
 
