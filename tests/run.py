@@ -121,6 +121,19 @@ def prepare():
     return interpreter if all([servers(), console(), fixtures()]) else None
 
 
+def enter(script, goals):
+    """For a program outside of pytest that needs the tests' packages: builds the goals and goes on as the
+    same program in the tests' environment. There it returns at once."""
+    if os.environ.get("DOCFLEET_ENTERED") == script:
+        return
+    packages()
+    interpreter = build(goals) and prepare()
+    if not interpreter:
+        sys.exit(1)
+    os.environ["DOCFLEET_ENTERED"] = script
+    os.execv(interpreter, [interpreter, script, *sys.argv[1:]])
+
+
 class Lint:
     """Runs beside the tests, which mostly wait, and gives way to them; its report comes last."""
 

@@ -24,23 +24,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 sys.path.insert(0, HERE)
 
+from run import enter  # noqa: E402
 
-def bootstrap():
-    """Builds what is missing and goes on in the environment that has the packages."""
-    import run
-    if os.environ.get("BENCH_BOOTED") or not os.environ.get("BENCH_BUILD"):
-        run.packages()
-        if not run.build([("release", ["all", "test-programs"])]):
-            sys.exit(1)
-    interpreter = run.prepare()
-    if not interpreter:
-        sys.exit(1)
-    os.environ["BENCH_BOOTED"] = "1"
-    os.execv(interpreter, [interpreter, os.path.abspath(__file__), *sys.argv[1:]])
-
-
-if __name__ == "__main__" and not os.environ.get("BENCH_BOOTED"):
-    bootstrap()
+if __name__ == "__main__":
+    enter(os.path.abspath(__file__), [] if os.environ.get("BENCH_BUILD") else [("release", ["all", "test-programs"])])
 
 import load  # noqa: E402
 from lib import bench, rig  # noqa: E402
@@ -107,7 +94,7 @@ def watched_line(runs):
         return ""
     return (f"Idle processor {min(r['idle'] for r in runs):.0%} to {max(r['idle'] for r in runs):.0%}, "
             f"stolen ≤ {max(r['steal'] for r in runs):.1%}, taken by other programs "
-            f"≤ {max(r['foreign'] for r in runs):.0%}, fdatasync p99 "
+            f"≤ {max(r['foreign'] for r in runs):.0%}, the servers' data on {runs[0]['filesystem']}, fdatasync p99 "
             f"{statistics.median(r['fsync_p99_ms'] for r in runs):.1f} ms (worst run "
             f"{max(r['fsync_p99_ms'] for r in runs):.1f}), broker's longest GC pause "
             f"{max(r['gc_max_ms'] for r in runs):.0f} ms.")

@@ -9,12 +9,21 @@ from lib import rig
 from lib.bench import spread, write_section
 
 ROUNDS, REQUESTS, FILES = 5, 400, 20000
-OTHERS_SQL = """
-INSERT INTO file (file_id, user_id, dataset_id, batch_id, name, folder, bytes, version, generation, state, main_state,
-                  preview_state, thumb_state)
-SELECT gen_random_uuid(), f.user_id, f.dataset_id, f.batch_id, 'copy ' || n || '.txt', f.folder, f.bytes, 1,
-       f.generation, f.state, f.main_state, f.preview_state, f.thumb_state
-  FROM file f, generate_series(1, %s) n WHERE f.file_id = %s
+COPIES_SQL = """
+WITH one AS (SELECT * FROM file WHERE file_id = %s),
+     ids AS (SELECT gen_random_uuid() AS id, n FROM generate_series(1, %s) n),
+     files AS (INSERT INTO file (file_id, user_id, dataset_id, batch_id, name, folder, bytes, version, generation,
+                                 record_generation, state, main_state, preview_state, thumb_state)
+               SELECT id, user_id, dataset_id, batch_id, 'copy ' || n || '.txt', folder, bytes, version, generation,
+                      record_generation, state, main_state, preview_state, thumb_state FROM one, ids),
+     versions AS (INSERT INTO file_version (file_id, version, object_key, bytes, sha256, mime, kind)
+                  SELECT ids.id, v.version, v.object_key || n, v.bytes, v.sha256, v.mime, v.kind
+                    FROM ids, one JOIN file_version v USING (file_id))
+INSERT INTO record (record_id, file_id, dataset_id, user_id, version, generation, schema_version, backend, "values",
+                    cells, completeness)
+SELECT gen_random_uuid(), ids.id, r.dataset_id, r.user_id, r.version, r.generation, r.schema_version, r.backend,
+       r."values", r.cells, r.completeness
+  FROM ids, one JOIN record r USING (file_id)
 """
 
 
@@ -28,18 +37,21 @@ def test_walls(servers):
         dataset = client.dataset()
         file_id = client.upload(dataset, {"one.txt": b"Invoice number: 4711\nTotal amount: 3 EUR\n"})["files"][0]["id"]
         client.wait_all(dataset)
-        fleet.sql(OTHERS_SQL, FILES, file_id)
-        fleet.sql("ANALYZE file")
+        fleet.sql(COPIES_SQL, file_id, FILES)
+        fleet.sql("ANALYZE file, file_version, record")
         urls = {"walled": fleet.api, "owner": f"http://127.0.0.1:{fleet.gateway_ports('ingest-gateway#owner')}/api/v1"}
-        paths = {"one file": f"/files/{file_id}", "a page of 50 files": f"/datasets/{dataset}/files",
-                 "a search by name": f"/datasets/{dataset}/files?name=copy%20777",
-                 "a page of rows": f"/datasets/{dataset}/records"}
+        # What is asked, and how many items must come
+        paths = {"one file": (f"/files/{file_id}", None),
+                 "a page of 50 files": (f"/datasets/{dataset}/files?limit=50", 50),
+                 "a search by name": (f"/datasets/{dataset}/files?q=copy%20777", 11),
+                 "a page of 50 rows": (f"/datasets/{dataset}/records?limit=50", 50)}
         took = {(what, how): [] for what in paths for how in urls}
         for _ in range(ROUNDS):
-            for what, path in paths.items():
+            for what, (path, items) in paths.items():
                 for how, url in urls.items():
                     one = rig.Client(url, client.key)
-                    one.json(path)
+                    answer = one.json(path)
+                    assert items in (None, len(answer.get("items", ()))), f"{what}, {how}: {len(answer['items'])} items"
                     for _ in range(REQUESTS):
                         began = time.perf_counter()
                         one.json(path)

@@ -169,13 +169,15 @@ def mutants():
     text = read(os.path.join(ROOT, "build", "mutants.json"))
     if not text:
         return ""
-    data = json.loads(text)
-    rows = data.get("mutants", data) if isinstance(data, dict) else data
-    rows = [dict(v, name=k) for k, v in rows.items()] if isinstance(rows, dict) else rows
-    keys = [k for k in rows[0] if k != "name"] if rows else []
-    return ("## Mutants\n\nBugs planted on purpose; each must be found, or the tests are too weak.\n\n" +
-            table(["mutant", *keys], [[r["name"], *[r.get(k, "–") for k in keys]] for r in rows]) + "\n"
-            ) if rows and "name" in rows[0] else ""
+    run = json.loads(text)
+    rows = [[m["name"], m["what"], {"sim": "simulator", "modelcheck": "model and SQL"}.get(m["catcher"], m["catcher"]),
+             "found" if m["verdict"] == "killed" else f"**{m['verdict'].lower()}**", m["seconds"]]
+            for m in run["mutants"]]
+    killed = sum(m["verdict"] == "killed" for m in run["mutants"])
+    return ("## Mutants\n\n"
+            f"Bugs planted on purpose, one at a time; each must be found, or the tests are too weak. {killed} of {len(rows)} "
+            f"were found (`make mutants`, {run['date']}, commit {run['commit']}).\n\n" +
+            table(["mutant", "what is broken", "sought by", "", "s"], rows) + "\n")
 
 
 def main():

@@ -5,8 +5,9 @@
 usage: api_scan.py [--examples N] [--seed N] [--as alice,root,nobody] [--only OPERATION] [--no-page]
 
 A real fleet with something of every kind in it (ground.py), then for each person a run of all phases
-(examples, coverage, fuzzing, stateful) with all checks and N examples an operation. The exit status is
-1 when there is any finding; hooks.py says which requests are changed and why.
+(examples, coverage, fuzzing, stateful) with all checks and N examples an operation. The page is made of the
+last run of each person (build/scan), so that they can be scanned one after the other or side by side. The
+exit status is 1 when there is any finding; hooks.py says which requests are changed and why.
 """
 import argparse
 import json
@@ -20,23 +21,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [HERE, os.path.dirname(HERE)]
 
+from run import enter  # noqa: E402
 
-def bootstrap():
-    """Builds what is missing and goes on in the environment that has the packages."""
-    import run
-    run.packages()
-    interpreter = run.build([("release", ["all", "test-programs"])]) and run.prepare()
-    if not interpreter:
-        sys.exit(1)
-    os.environ["SCAN_BOOTED"] = "1"
-    os.execv(interpreter, [interpreter, os.path.abspath(__file__), *sys.argv[1:]])
-
-
-if __name__ == "__main__" and not os.environ.get("SCAN_BOOTED"):
-    bootstrap()
+if __name__ == "__main__":
+    enter(os.path.abspath(__file__), [("release", ["all", "test-programs"])])
 
 import ground  # noqa: E402
-from lib import rig  # noqa: E402
+from lib import bench, rig  # noqa: E402
 
 OUT = os.path.join(ROOT, "build", "scan")
 # Where ids of the ground go. The second list wins: what these remove must not be what others look at.
@@ -107,7 +98,7 @@ def configuration(ids, args, keys):
 
 
 def schemathesis(fleet, clients, ids, args):
-    """One person's run; gives its report and the counts of answers."""
+    """One person's run; gives its report, and keeps it with the counts of answers."""
     folder = os.path.join(OUT, args.person)
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
@@ -138,24 +129,29 @@ def schemathesis(fleet, clients, ids, args):
     with open(log, "w", encoding="utf-8") as out:
         subprocess.run(command, env=env, cwd=fleet.dir, stdout=out, stderr=subprocess.STDOUT,
                        check=False)
-    with open(os.path.join(folder, "report.json"), encoding="utf-8") as f:
-        report = json.load(f)
-    with open(os.path.join(folder, "counts.json"), encoding="utf-8") as f:
-        return report, json.load(f)
+    report, counts = (read(os.path.join(folder, f"{name}.json")) for name in ("report", "counts"))
+    with open(os.path.join(folder, "result.json"), "w", encoding="utf-8") as f:
+        json.dump({"report": report, "counts": counts, "examples": args.examples, "seed": args.seed,
+                   "date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": bench.commit()}, f)
+    return report
+
+
+def read(path):
+    with open(path, encoding="utf-8") as f:
+        return json.load(f)
 
 
 # --- the page -------------------------------------------------------------------------------------
 
 HEAD = """# The API against its description
 
-Written by `make api-scan`; nothing here is estimated. The last run: {date}, commit {commit}.
+Written by `make api-scan`; nothing here is estimated.
 
 [schemathesis](https://schemathesis.readthedocs.io) {version} draws requests from `/api/v1/openapi.json`, good and
 bad, and compares every answer with what the description says: all of its checks (no 5xx, documented status codes,
 content types, headers and schemas, bad data refused, good data taken, methods and `Allow`, credentials asked for,
 nobody else's objects, nothing usable once it is gone), in all of its phases (coverage of every constraint, random
-requests, chains of calls by links). {examples:,} examples an operation, seed {seed}, against a real fleet with
-documents, records, dead letters and imports in it.
+requests, chains of calls by links), against a real fleet with documents, records, dead letters and imports in it.
 """
 EXCUSED = """
 ## Where a check was told more
@@ -165,7 +161,7 @@ in [tests/scan/hooks.py](../tests/scan/hooks.py), each by its code and words: ma
 description limits (NUL, 64 bits, depth), lengths in bytes, columns that do not fit together, times no calendar
 has, cron and time zones, weak passwords, a form without a file. 412, 413, 414, 416 and 431 count as refusals.
 Requests that would end the scan's own keys or accounts are sent at others made for it. Each example of
-`GET /api/v1/events` is a stream that is listened to for 0.3 s, so there are fewer: {events}.
+`GET /api/v1/events` is a stream that is listened to for 0.3 s, so there are at most {events}.
 
 What it does not show: that answers are *right*. That is what the other tests are for.
 """
@@ -184,34 +180,39 @@ def by_status(counts):
     return found
 
 
-def page(results, args):
-    """What the reports say; findings in full."""
-    people = {"alice": "a user", "root": "an admin", "nobody": "nobody"}
-    first = next(iter(results.values()))[0]
-    git = ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]
-    text = HEAD.format(date=time.strftime("%Y-%m-%d", time.gmtime()), version=first["schemathesis_version"],
-                       commit=subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip(),
-                       examples=args.examples, seed=args.seed)
+PEOPLE = {"alice": "a user", "root": "an admin", "nobody": "nobody"}
+
+
+def page(results):
+    """What the last run of each person says; findings in full."""
+    text = HEAD.format(version=next(iter(results.values()))["report"]["schemathesis_version"])
     rows, every = [], {}
-    for name, (report, counts) in results.items():
-        statuses = by_status(counts)
+    for name, result in results.items():
+        report, statuses = result["report"], by_status(result["counts"])
         for status, n in statuses.items():
             every[status] = every.get(status, 0) + n
-        rows.append([people.get(name, name), report["operations"]["tested"], f"{sum(counts.values()):,}",
+        rows.append([PEOPLE[name], f"{result['date']}, {result['commit']}, seed {result['seed']}",
+                     f"{result['examples']:,}", report["operations"]["tested"], f"{sum(result['counts'].values()):,}",
                      sum(n for s, n in statuses.items() if s >= "500" and s != "no answer"),
                      statuses.get("no answer", 0), report["test_cases"]["unique_failures"],
                      sum(e["count"] for e in report["errors"]), f"{report['running_time'] / 60:.0f} min"])
-    text += "\n" + table(["as", "operations", "requests", "5xx", "no answer", "findings", "errors", "took"], rows)
+    text += "\n" + table(["as", "run", "examples an operation", "operations", "requests", "5xx", "no answer",
+                          "findings", "errors", "took"], rows)
     text += "\nAnswers: " + ", ".join(f"{n:,} × {s}" for s, n in sorted(every.items())) + ".\n"
-    for name, (report, _) in results.items():
-        for f in report["failures"]:
-            text += f"\n- **{people.get(name, name)}**: {f['title']} ({f['count']}): {', '.join(f['operations'])}"
-    reached = {label for report, counts in results.values() for label in
-               (k.rsplit(" ", 1)[0] for k in counts if k.rsplit(" ", 1)[1].startswith("2"))}
-    tested = {label for _, counts in results.values() for label in (k.rsplit(" ", 1)[0] for k in counts)}
-    text += (f"\n{len(reached)} of {len(tested)} operations also answered with success; never did: " +
+    for name, result in results.items():
+        for f in result["report"]["failures"]:
+            text += f"\n- **{PEOPLE[name]}**: {f['title']} ({f['count']}): {', '.join(f['operations'])}"
+    reached = {k.rsplit(" ", 1)[0] for r in results.values() for k in r["counts"] if k.rsplit(" ", 1)[1][0] == "2"}
+    tested = {k.rsplit(" ", 1)[0] for r in results.values() for k in r["counts"]}
+    text += (f"\n\n{len(reached)} of {len(tested)} operations also answered with success; never did: " +
              (", ".join(f"`{x}`" for x in sorted(tested - reached)) or "none") + ".\n")
-    return text + EXCUSED.format(events=min(args.examples, EVENTS_EXAMPLES))
+    return text + EXCUSED.format(events=EVENTS_EXAMPLES)
+
+
+def write_page():
+    kept = {name: os.path.join(OUT, name, "result.json") for name in PEOPLE}
+    with open(os.path.join(ROOT, "docs", "api-scan.md"), "w", encoding="utf-8") as f:
+        f.write(page({name: read(path) for name, path in kept.items() if os.path.exists(path)}))
 
 
 def main():
@@ -232,8 +233,7 @@ def main():
         pid = fleet.process("ingest-gateway").pid
         for args.person in args.people.split(","):
             began = time.monotonic()
-            report, counts = schemathesis(fleet, clients, ids, args)
-            results[args.person] = report, counts
+            report = results[args.person] = schemathesis(fleet, clients, ids, args)
             print(f"{args.person}: {report['test_cases']['generated']} cases, "
                   f"{report['test_cases']['unique_failures']} findings, "
                   f"{time.monotonic() - began:.0f} s; {OUT}/{args.person}/output.txt", flush=True)
@@ -242,9 +242,8 @@ def main():
     finally:
         servers.stop()
     if not args.no_page and not args.only:
-        with open(os.path.join(ROOT, "docs", "api-scan.md"), "w", encoding="utf-8") as f:
-            f.write(page(results, args))
-    return 1 if any(r["exit_code"] for r, _ in results.values()) else 0
+        write_page()
+    return 1 if any(r["exit_code"] for r in results.values()) else 0
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ BEYOND_SCHEMA = tuple((code, re.compile(words)) for code, words in (
     ("invalid_value", r"^/prefix: in the fleet's own store"),
     ("weak_password", r""),
     # A manifest is a document of its own inside the form, and file parts need contents.
-    ("malformed_json", r"^(line \d|empty document)"), ("invalid_json", r"manifest"), ("no_files", r""),
+    ("malformed_json", r"^(manifest: )?(line \d|empty document)"), ("invalid_json", r"manifest"), ("no_files", r""),
+    # Which of the dataset's columns hold rows.
+    ("bad_request", r"^rows names no column of rows"),
     # Members of an object have no order, parts of a form do.
     ("bad_request", r"^the part manifest comes first"),
 ))
