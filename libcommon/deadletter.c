@@ -66,10 +66,12 @@ static const char chunk_sql[] =
     "SELECT d.id, d.file_id, d.stage, d.unit, d.generation, d.user_id" LETTERS " AND " REPLAYABLE
     " AND ($12::uuid IS NULL OR d.id > $12::uuid) ORDER BY d.id LIMIT $13::int";
 
+/* What somebody sends back or closes at this moment is left to them: they hold their letters in an
+ * order of their own, and waiting for them here would be a deadlock. */
 static const char discard_sql[] =
     "WITH c AS (UPDATE dead_letter SET state = 'discarded', actor = $12, closed_at = now()"
     "   WHERE state = 'open' AND id IN (SELECT d.id" LETTERS
-    "     AND d.state = 'open' ORDER BY d.id LIMIT $13::int)"
+    "     AND d.state = 'open' ORDER BY d.id LIMIT $13::int FOR UPDATE OF d SKIP LOCKED)"
     "   RETURNING 1) SELECT count(*) FROM c";
 
 struct filter_params {

@@ -94,7 +94,8 @@ int deadletter_replay(struct db *db, struct notifier *notifier,
                       bool dry_run, struct deadletter_count *ret_count,
                       struct err *err) WARN_UNUSED;
 
-/* Closes up to max letters for good; their files stay as they are. */
+/* Closes up to max letters for good; their files stay as they are. Letters that another call is
+ * changing at this moment are left to it. */
 int deadletter_discard(struct db *db, const struct deadletter_filter *filter, const char *actor,
                        int64_t max, bool dry_run, struct deadletter_count *ret_count,
                        struct err *err) WARN_UNUSED;

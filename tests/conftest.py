@@ -18,6 +18,8 @@ def servers():
     try:
         made.start()
         yield made
+        found = made.deadlocks()
+        assert not found, "\n\n".join(found)
     finally:
         if _state["current"]:
             _stop_current()

@@ -323,6 +323,14 @@ class Servers:
             fetched("versitygw") + "/versitygw", "--port", f"127.0.0.1:{self.s3_port}", "--health",
             "/health", "--quiet", *self.s3_args, *store, f"{self.dir}/s3"], self._log("s3"), env=env)
 
+    def deadlocks(self):
+        """What Postgres has told of each, with the statements of both sides. One is never normal: it
+        costs somebody a 503 or a unit an attempt, however well that is retried."""
+        with open(self._log("postgres"), encoding="utf-8", errors="replace") as f:
+            lines = f.read().splitlines()
+        return ["\n".join(line[:2000] for line in lines[i:i + 12])
+                for i, line in enumerate(lines) if "deadlock detected" in line]
+
     def stop_server(self, name):
         sig = {"postgres": signal.SIGINT}.get(name, signal.SIGTERM)
         self.processes.pop(name).stop(sig, 30)
