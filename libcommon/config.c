@@ -112,6 +112,7 @@ static const char *const known_names[] = {
     "SESSION_MAX",
     "SHARDS",
     "SHARED",
+    "SHARE_DAYS_MAX",
     "SLEEP_MAX",
     "SLEEP_MIN",
     "SLEEP_PUTS",

@@ -259,7 +259,7 @@ int ctl_user_create(struct ctl *ctl, struct err *err)
 }
 
 /* The first line of a file or of standard input. */
-static int read_password(const char *path, char *out, size_t size, struct err *err)
+int ctl_read_password(const char *path, char *out, size_t size, struct err *err)
 {
     FILE *f = path ? fopen(path, "re") : stdin;
 
@@ -290,7 +290,7 @@ int ctl_user_password(struct ctl *ctl, struct err *err)
     char user_id[UUID_TEXT];
 
     if (!none &&
-        (read_password(file, password, sizeof(password), err) < 0 ||
+        (ctl_read_password(file, password, sizeof(password), err) < 0 ||
          password_check(password, (size_t)ctl->options.password_min, ctl->argv[0], err) < 0 ||
          password_hash(password, hash, err) < 0)) {
         return -1;

@@ -44,6 +44,9 @@
     X(ctl_keys_list) \
     X(ctl_keys_create) \
     X(ctl_keys_revoke) \
+    X(ctl_share_create) \
+    X(ctl_share_list) \
+    X(ctl_share_revoke) \
     X(ctl_canary) \
     X(ctl_stages_list) \
     X(ctl_stages_pause) \

@@ -120,6 +120,9 @@ bool ctl_flag(const struct ctl *ctl, const char *name);
 int ctl_number(const struct ctl *ctl, const char *name, int64_t min, int64_t max, int64_t fallback,
                int64_t *ret_value, struct err *err) WARN_UNUSED;
 
+/* The first line of the file, or (path NULL) of standard input, without its end. */
+int ctl_read_password(const char *path, char *out, size_t size, struct err *err) WARN_UNUSED;
+
 /* Text made from the tables (help.c, manual.c, completion.c) ------------------------------------*/
 
 /* "upload --dataset ID [--again] PATH..." */

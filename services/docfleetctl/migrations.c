@@ -26,6 +26,7 @@ INCLUDE_SQL(sql_0013, "proto-schemas/postgres/0013_row_security.sql");
 INCLUDE_SQL(sql_0014, "proto-schemas/postgres/0014_backup.sql");
 INCLUDE_SQL(sql_0015, "proto-schemas/postgres/0015_quotas.sql");
 INCLUDE_SQL(sql_0016, "proto-schemas/postgres/0016_lookups.sql");
+INCLUDE_SQL(sql_0017, "proto-schemas/postgres/0017_share_links.sql");
 
 const struct migration migrations[] = {
     {1, "core", sql_0001},           {2, "lanes and queue state", sql_0002},
@@ -36,5 +37,6 @@ const struct migration migrations[] = {
     {11, "hold", sql_0011},          {12, "rate limits", sql_0012},
     {13, "row security", sql_0013},  {14, "backup", sql_0014},
     {15, "quotas", sql_0015},        {16, "lookups", sql_0016},
+    {17, "share links", sql_0017},
 };
 const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);

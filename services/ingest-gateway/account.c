@@ -140,51 +140,9 @@ static const char *owner_of(struct request *req, const json_t *body, struct err 
     return id;
 }
 
-static int not_kept(struct err *err)
-{
-    return err_set(err, ERR_PERMANENT, "secret_not_kept",
-                   "a key was made with this Idempotency-Key; its secret was in that answer only "
-                   "and is not kept. If it was lost, revoke that key and use another "
-                   "Idempotency-Key");
-}
-
-static int refuse_repeated(const struct idem *idem, struct err *err)
-{
-    if (!idem->found) {
-        return 0;
-    }
-    return strcmp(idem->hash, idem->stored_hash) == 0
-               ? not_kept(err)
-               : err_set(err, ERR_PERMANENT, "idempotency_conflict",
-                         "this Idempotency-Key was used for a request with another body");
-}
-
-/* The key and, when one was given, its Idempotency-Key with the id alone as the answer. */
-static int insert_key(struct request *req, const struct idem *idem, const char *const *params,
-                      json_t **ret_expires, struct err *err)
-{
-    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
-    CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    CLEANUP(reply_done) struct reply kept = {0};
-
-    if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
-        db_query(conn, create_sql, 7, params, &res, err) < 0) {
-        return -1;
-    }
-    if (PQntuples(res) == 0) {
-        return err_set(err, ERR_PERMANENT, "not_found", "no such account");
-    }
-    if (reply_take_json(&kept, 201, json_pack("{s:s}", "id", params[0]), err) < 0 ||
-        idem_store(conn, req, idem, &kept, err) < 0 || db_commit(conn, err) < 0) {
-        return -1;
-    }
-    *ret_expires = sql_json_str(res, 0, 1);
-    return 0;
-}
-
 int key_create(struct request *req, struct reply *reply, struct err *err)
 {
-    CLEANUP(json_cleanup) json_t *expires = NULL;
+    CLEANUP(db_result_cleanup) PGresult *made = NULL;
     CLEANUP(json_cleanup) json_t *body = NULL;
     CLEANUP(idem_done) struct idem idem = {0};
     struct auth_new_key key;
@@ -196,7 +154,7 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
     char datasets[PRINCIPAL_DATASETS_MAX * UUID_TEXT + 3];
 
     if (request_json(req, true, &body, err) < 0 || idem_find(req, &idem, err) < 0 ||
-        idem_hash_request(req, &idem, err) < 0 || refuse_repeated(&idem, err) < 0 ||
+        idem_hash_request(req, &idem, err) < 0 || idem_refuse_repeated(&idem, err) < 0 ||
         read_scopes(req, body, &scopes, err) < 0 ||
         read_datasets(req, body, datasets, sizeof(datasets), err) < 0 ||
         jget_opt_str(body, "name", 100, "", &name, err) < 0 ||
@@ -219,13 +177,16 @@ int key_create(struct request *req, struct reply *reply, struct err *err)
                             list,
                             db_num(&days_text, days),
                             datasets[0] != '\0' ? datasets : NULL};
-    if (insert_key(req, &idem, params, &expires, err) < 0) {
-        return strcmp(err->code, "db_unique") == 0 && idem.key ? not_kept(err) : -1;
+    if (idem_make_secret(req, &idem, key.id, create_sql, 7, params, &made, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(made) == 0) {
+        return err_set(err, ERR_PERMANENT, "not_found", "no such account");
     }
     return reply_take_json(reply, 201,
                            json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "id", key.id, "key", key.key,
                                      "userId", owner, "name", name, "scopes", scopes_json(scopes),
-                                     "expiresAt", STEAL(expires)),
+                                     "expiresAt", sql_json_str(made, 0, 1)),
                            err);
 }
 

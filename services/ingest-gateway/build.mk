@@ -5,7 +5,7 @@ ingest-gateway_SRCS := account.c admin.c audit.c audit_late.c auth.c auth_cache.
 	file_filter.c file_json.c file_list.c file_text.c gateway.c holds.c idem.c identity.c imports.c import_runs.c issuer.c limits.c login.c main.c multipart.c \
 	multipart_header.c oidc.c options.c origin.c pool.c position.c principal.c problem.c quarantine.c quotas.c receipt.c \
 	record_json.c records.c reply.c request.c \
-	router.c routes.c server.c session.c sql.c summary.c throttle.c tls.c token.c upload_parts.c upload_request.c uri.c
+	router.c routes.c server.c session.c share_public.c shares.c sql.c summary.c throttle.c tls.c token.c upload_parts.c upload_request.c uri.c
 ingest-gateway_PKGS := $(COMMON_PKGS) libmicrohttpd gnutls zlib libsodium librhonabwy
 
 # What /api/v1/openapi.json serves, found beside the program's folder.

@@ -106,6 +106,31 @@ static int read_whole(int fd, off_t size, struct reply *reply, struct err *err)
     return 0;
 }
 
+int console_page(struct request *req, const char *name, unsigned status, struct reply *reply,
+                 struct err *err)
+{
+    CLEANUP(fd_cleanup) int fd = -1;
+    struct stat st;
+
+    if (!req->gw->console_dir) {
+        return not_found(err);
+    }
+    if (open_below(req->gw->console_dir, name, &fd, err) < 0) {
+        return -1;
+    }
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
+        return not_found(err);
+    }
+    if (reply_header(reply, "Content-Security-Policy", CONSOLE_CSP, err) < 0 ||
+        reply_header(reply, "X-Robots-Tag", "noindex", err) < 0 ||
+        reply_header(reply, "Vary", "Accept", err) < 0) {
+        return -1;
+    }
+    reply->status = status;
+    reply->content_type = type_of(name);
+    return read_whole(fd, st.st_size, reply, err);
+}
+
 int console_file(struct request *req, struct reply *reply, struct err *err)
 {
     CLEANUP(fd_cleanup) int fd = -1;

@@ -3,6 +3,8 @@
  * Bytes out of the store: originals with ranges, preview pages, thumbnails. Small ones go out of
  * memory; large ones through the ring, as fast as the client reads.
  */
+#include "services/ingest-gateway/file_content.h"
+
 #include "libcommon/names.h"
 #include "libcommon/states.h"
 #include "services/ingest-gateway/cond.h"
@@ -109,7 +111,7 @@ static int reply_416(struct request *req, uint64_t size, struct reply *reply)
     return reply_header(reply, "Content-Range", text, &why);
 }
 
-static int content_headers(const char *name, const char *mime, const char *etag,
+static int content_headers(const char *name, const char *mime, const char *etag, bool ranges,
                            struct reply *reply, struct err *err)
 {
     CLEANUP(buf_done) struct buf disposition;
@@ -118,7 +120,7 @@ static int content_headers(const char *name, const char *mime, const char *etag,
     if (name_disposition("attachment", name, &disposition, err) < 0 ||
         reply_header(reply, "Content-Disposition", disposition.data, err) < 0 ||
         reply_header(reply, "ETag", etag, err) < 0 ||
-        reply_header(reply, "Accept-Ranges", "bytes", err) < 0 ||
+        reply_header(reply, "Accept-Ranges", ranges ? "bytes" : "none", err) < 0 ||
         reply_header(reply, "Cache-Control", "private, no-cache", err) < 0) {
         return -1;
     }
@@ -127,10 +129,11 @@ static int content_headers(const char *name, const char *mime, const char *etag,
     return reply->content_type ? 0 : reply_header(reply, "Content-Type", mime, err);
 }
 
-int file_content(struct request *req, struct reply *reply, struct err *err)
+int file_content_reply(struct request *req, const char *file_id, const char *user_id, bool whole,
+                       struct reply *reply, struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
-    const char *params[] = {req->params[0], req->who.user_id};
+    const char *params[] = {file_id, user_id};
     uint64_t offset = 0;
     uint64_t length;
     char etag[80];
@@ -150,14 +153,14 @@ int file_content(struct request *req, struct reply *reply, struct err *err)
     }
     uint64_t size = (uint64_t)db_i64(res, 0, 1);
     snprintf(etag, sizeof(etag), "\"%s\"", db_str(res, 0, 3));
-    if (content_headers(db_str(res, 0, 0), db_str(res, 0, 4), etag, reply, err) < 0) {
+    if (content_headers(db_str(res, 0, 0), db_str(res, 0, 4), etag, !whole, reply, err) < 0) {
         return -1;
     }
     if (etag_listed(req->headers[H_IF_NONE_MATCH], etag)) {
         reply->status = 304;
         return 0;
     }
-    const char *range = req->headers[H_RANGE];
+    const char *range = whole ? NULL : req->headers[H_RANGE];
     const char *if_range = req->headers[H_IF_RANGE];
     if (if_range && strcmp(if_range, etag) != 0) {
         range = NULL;
@@ -177,6 +180,11 @@ int file_content(struct request *req, struct reply *reply, struct err *err)
     }
     return send_object(req, db_str(res, 0, 2), offset, length, reply->content_type,
                        kind == RANGE_PART ? 206 : 200, reply, err);
+}
+
+int file_content(struct request *req, struct reply *reply, struct err *err)
+{
+    return file_content_reply(req, req->params[0], req->who.user_id, false, reply, err);
 }
 
 static const char picture_sql[] =

@@ -44,6 +44,7 @@ struct gateway {
     int64_t session_idle_s;
     int64_t session_max_s;
     int64_t password_min;
+    int64_t share_days_max; /* 0: no share links */
     struct event_hub *hub;
     struct notifier *notifier;
     const char *console_dir; /* NULL: no console */

@@ -55,6 +55,17 @@ int batch_summary(struct request *req, struct reply *reply, struct err *err);
 int batch_cancel(struct request *req, struct reply *reply, struct err *err);
 int batch_retry(struct request *req, struct reply *reply, struct err *err);
 
+/* shares.c */
+int share_create(struct request *req, struct reply *reply, struct err *err);
+int share_list(struct request *req, struct reply *reply, struct err *err);
+int share_list_file(struct request *req, struct reply *reply, struct err *err);
+int share_revoke(struct request *req, struct reply *reply, struct err *err);
+
+/* share_public.c */
+int share_get(struct request *req, struct reply *reply, struct err *err);
+int share_unlock_post(struct request *req, struct reply *reply, struct err *err);
+int share_download(struct request *req, struct reply *reply, struct err *err);
+
 /* quarantine.c */
 int quarantine_list(struct request *req, struct reply *reply, struct err *err);
 int quarantine_release(struct request *req, struct reply *reply, struct err *err);
@@ -64,6 +75,9 @@ int batch_receipt(struct request *req, struct reply *reply, struct err *err);
 
 /* console_files.c */
 int console_file(struct request *req, struct reply *reply, struct err *err);
+/* One of the console's pages under another address and with this status; never cached. */
+int console_page(struct request *req, const char *name, unsigned status, struct reply *reply,
+                 struct err *err);
 int openapi_get(struct request *req, struct reply *reply, struct err *err);
 
 /* datasets.c */

@@ -120,3 +120,43 @@ int idem_store(struct db_conn *conn, const struct request *req, const struct ide
     }
     return 0;
 }
+
+static int not_kept(struct err *err)
+{
+    return err_set(
+        err, ERR_PERMANENT, "secret_not_kept",
+        "this was done with this Idempotency-Key; the secret was in that answer only and "
+        "is not kept. If it was lost, revoke what was made and use another "
+        "Idempotency-Key");
+}
+
+int idem_refuse_repeated(const struct idem *idem, struct err *err)
+{
+    if (!idem->found) {
+        return 0;
+    }
+    return strcmp(idem->hash, idem->stored_hash) == 0
+               ? not_kept(err)
+               : err_set(err, ERR_PERMANENT, "idempotency_conflict",
+                         "this Idempotency-Key was used for a request with another body");
+}
+
+int idem_make_secret(struct request *req, const struct idem *idem, const char *id, const char *sql,
+                     int n, const char *const *params, PGresult **ret_row, struct err *err)
+{
+    CLEANUP(db_conn_cleanup) struct db_conn *conn = NULL;
+    CLEANUP(db_result_cleanup) PGresult *row = NULL;
+    CLEANUP(reply_done) struct reply kept = {0};
+
+    if (db_acquire(req->gw->db, &conn, err) < 0 || db_begin(conn, err) < 0 ||
+        db_query(conn, sql, n, params, &row, err) < 0) {
+        return -1;
+    }
+    if (PQntuples(row) > 0 &&
+        (reply_take_json(&kept, 201, json_pack("{s:s}", "id", id), err) < 0 ||
+         idem_store(conn, req, idem, &kept, err) < 0 || db_commit(conn, err) < 0)) {
+        return strcmp(err->code, "db_unique") == 0 && idem->key ? not_kept(err) : -1;
+    }
+    *ret_row = STEAL(row);
+    return 0;
+}

@@ -28,3 +28,13 @@ int idem_replay(const struct idem *idem, struct reply *reply, struct err *err);
  * another request with this key has just been faster. */
 int idem_store(struct db_conn *conn, const struct request *req, const struct idem *idem,
                const struct reply *reply, struct err *err) WARN_UNUSED;
+
+/* For calls whose answer holds a secret, which is not kept: a repeated one makes nothing and gets
+ * none. 0 when no answer is stored; -1 "secret_not_kept", "idempotency_conflict". */
+int idem_refuse_repeated(const struct idem *idem, struct err *err) WARN_UNUSED;
+/* Runs the statement that makes the thing and stores its id as the answer, in one transaction.
+ * sql: a string constant that gives a row for what it made; ret_row (PQclear'd by the caller) has
+ * none when it made nothing. "secret_not_kept" when another request with the key was faster. */
+int idem_make_secret(struct request *req, const struct idem *idem, const char *id, const char *sql,
+                     int n, const char *const *params, PGresult **ret_row,
+                     struct err *err) WARN_UNUSED;

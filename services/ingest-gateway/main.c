@@ -129,6 +129,7 @@ static int start_accounts(struct err *err)
     gateway.session_idle_s = gateway_options.session_idle_ms / 1000;
     gateway.session_max_s = gateway_options.session_max_ms / 1000;
     gateway.password_min = gateway_options.password_min;
+    gateway.share_days_max = gateway_options.share_days_max;
     return origin_rules_parse(gateway_options.trusted_proxies, &gateway.proxies, err) < 0 ||
                    cors_rules_parse(gateway_options.cors_origins, &gateway.cors, err) < 0 ||
                    start_limits(err) < 0

@@ -60,6 +60,8 @@ static const struct option_def defs[] = {
      "Time after which a sign-in ends in any case"},
     {"PASSWORD_MIN", OPTION_INT, AT(password_min), "12", 8, 200, NULL,
      "Least number of characters of a new password"},
+    {"SHARE_DAYS_MAX", OPTION_INT, AT(share_days_max), "365", 0, 3650, NULL,
+     "Days that a share link lasts at most; 0: there are none, and those there were have ended"},
     {"OIDC_ISSUER", OPTION_STRING, AT(oidc_issuer), "", 0, 0, NULL,
      "OpenID Connect issuer whose users may sign in and whose tokens are taken, empty for none"},
     {"OIDC_NAME", OPTION_STRING, AT(oidc_name), "", 0, 0, NULL,

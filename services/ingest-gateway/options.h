@@ -31,6 +31,7 @@ struct gateway_options {
     int64_t session_idle_ms;
     int64_t session_max_ms;
     int64_t password_min;
+    int64_t share_days_max;
     char *oidc_issuer; /* "" : none */
     char *oidc_name;
     char *oidc_client_id;

@@ -9,6 +9,8 @@ static const struct problem table[] = {
     {"malformed_multipart", 400, "Malformed multipart body"},
     {"body_cut", 400, "The body ended early"},
     {"unauthorized", 401, "No valid credentials"},
+    {"password_required", 401, "The link has a password"},
+    {"wrong_password", 401, "Wrong password"},
     {"forbidden", 403, "Not allowed"},
     {"csrf", 403, "Cross-site request refused"},
     {"quarantined", 403, "In quarantine"},
@@ -19,11 +21,13 @@ static const struct problem table[] = {
     {"request_timeout", 408, "The request took too long"},
     {"conflict", 409, "Conflict"},
     {"idempotency_conflict", 409, "Idempotency key used for another request"},
-    {"secret_not_kept", 409, "The key's secret is not kept"},
+    {"secret_not_kept", 409, "The secret is not kept"},
     {"legal_hold", 409, "Under a legal hold"},
+    {"not_scanned", 409, "Not scanned yet"},
     {"version_gone", 409, "The version is no longer kept"},
     {"name_taken", 409, "Name already taken"},
     {"input_gone", 410, "Gone"},
+    {"share_ended", 410, "The link has ended"},
     {"precondition_failed", 412, "Precondition failed"},
     {"body_too_large", 413, "Body too large"},
     {"file_too_large", 413, "File too large"},
@@ -86,6 +90,9 @@ void problem_reply(const struct err *err, const char *request_id, json_t *errors
     json_t *doc = json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", "about:blank", "title",
                             p->title, "status", (int)p->status, "detail", detail, "code", p->code,
                             "requestId", request_id);
+    if (doc && p->status == 401 && strstr(p->code, "password")) {
+        json_object_set_new(doc, "passwordRequired", json_true());
+    }
     if (doc && errors && json_array_size(errors) > 0) {
         json_object_set(doc, "errors", errors);
     }

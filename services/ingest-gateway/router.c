@@ -25,6 +25,9 @@ static bool match_param(const char *pattern, size_t plen, const char *seg, size_
     if (name_len == 3 && memcmp(pattern + 1, "key", 3) == 0) {
         return strspn(param, "abcdefghijklmnopqrstuvwxyz0123456789") == n;
     }
+    if (name_len == 5 && memcmp(pattern + 1, "token", 5) == 0) {
+        return n == 32 && strspn(param, "0123456789abcdef") == n;
+    }
     if (name_len == 5 && memcmp(pattern + 1, "stage", 5) == 0) {
         return strspn(param, "abcdefghijklmnopqrstuvwxyz") == n;
     }

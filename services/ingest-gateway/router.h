@@ -3,7 +3,8 @@
  * Which handler answers: one table, from which 405, the metrics' labels and the check against
  * openapi.yaml come as well.
  * Invariant: a path matches by whole segments; {id} takes a UUID, {page} a number from 1, {key}
- * lower-case letters and digits and {stage} letters, so a malformed id is a 404 before any handler.
+ * lower-case letters and digits, {token} 32 digits of hex and {stage} letters, so a malformed id is
+ * a 404 before any handler.
  */
 #pragma once
 

@@ -50,6 +50,11 @@ const struct route routes[] = {
     {"GET", V1 "/files/{id}/thumbnail", SCOPE_READ, BODY_NONE, thumbnail_get, NULL},
     {"POST", V1 "/files/{id}/retry", SCOPE_WRITE, BODY_JSON, file_retry, "file.retry"},
     {"POST", V1 "/files/{id}/cancel", SCOPE_WRITE, BODY_JSON, file_cancel, "file.cancel"},
+    {"POST", V1 "/files/{id}/share", SCOPE_WRITE, BODY_JSON, share_create, "share.create"},
+    {"GET", V1 "/files/{id}/shares", SCOPE_READ, BODY_NONE, share_list_file, NULL},
+    {"DELETE", V1 "/files/{id}/shares/{share}", SCOPE_WRITE, BODY_NONE, share_revoke,
+     "share.revoke"},
+    {"GET", V1 "/shares", SCOPE_READ, BODY_NONE, share_list, NULL},
     {"GET", V1 "/records/{id}/rows", SCOPE_READ, BODY_NONE, record_rows, NULL},
     {"GET", V1 "/batches/{id}", SCOPE_READ, BODY_NONE, batch_get, NULL},
     {"GET", V1 "/batches/{id}/receipt", SCOPE_READ, BODY_NONE, batch_receipt, NULL},
@@ -95,6 +100,9 @@ const struct route routes[] = {
     {"GET", V1 "/admin/quarantine", SCOPE_OPERATE, BODY_NONE, quarantine_list, NULL},
     {"POST", V1 "/admin/quarantine/{id}/release", SCOPE_OPERATE, BODY_JSON, quarantine_release,
      "quarantine.release"},
+    {"GET", "/s/{token}", SCOPE_NONE, BODY_NONE, share_get, NULL},
+    {"POST", "/s/{token}/unlock", SCOPE_NONE, BODY_JSON, share_unlock_post, "share.unlock"},
+    {"GET", "/s/{token}/download", SCOPE_NONE, BODY_NONE, share_download, "share.download"},
 };
 const size_t n_routes = ARRAY_LEN(routes);
 

@@ -718,7 +718,7 @@ class Client:
 
     def request(self, method, path, expect=None, timeout=60, **kw):
         url = path if path.startswith("http") else \
-            self.api[:-len("/api/v1")] + path if path.startswith("/api/") else self.api + path
+            self.api[:-len("/api/v1")] + path if path.startswith(("/api/", "/s/")) else self.api + path
         response = self.session.request(method, url, timeout=timeout, **kw)
         if expect is not None:
             expected = (expect,) if isinstance(expect, int) else expect

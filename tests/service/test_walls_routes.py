@@ -18,7 +18,8 @@ REFUSED = (401, 403, 404)
 # Rows of an account and of what hangs on its files; {id} is the account.
 TABLES = {
     **{t: "user_id = %(id)s" for t in ("account", "api_key", "session", "identity", "dataset", "batch",
-                                      "file", "task", "record", "dead_letter", "idempotency", "import_source")},
+                                      "file", "task", "record", "dead_letter", "idempotency", "import_source",
+                                      "share_link")},
     **{t: "file_id in (select file_id from file where user_id = %(id)s)"
        for t in ("file_version", "artifact", "file_page", "stage_join")},
     "import_run": "import_id in (select import_id from import_source where user_id = %(id)s)",
@@ -46,8 +47,9 @@ def operations():
 
 ALL = list(operations())
 with open(f"{rig.ROOT}/services/ingest-gateway/routes.c", encoding="utf-8") as f:
-    SCOPES = {(m, "/api/v1" + p): scope.lower() for m, p, scope in
-              re.findall(r'\{"([A-Z]+)", V1 "([^"]+)",\s+SCOPE_([A-Z]+)', f.read())}
+    SCOPES = {(m, ("/api/v1" if v1 else "") + p): scope.lower() for m, v1, p, scope in
+              re.findall(r'\{"([A-Z]+)", (V1 )?"([^"]+)",\s+SCOPE_([A-Z]+)', f.read())
+              if p != "/"}
 PUBLIC = {(m, p) for m, p, op, _ in ALL if op.get("security") == []}
 
 
@@ -77,6 +79,8 @@ class World:
             "insert into session (session_id, user_id, token_sha256, method, expires_at) values"
             " (gen_random_uuid(), %s, '\\x00', 'password', now() + interval '1 day')"
             " returning session_id", self.user))
+        link = self.a.post(f"/files/{self.file}/share", 201, json={"password": f"guest {TOKEN}"}).json()
+        self.share, self.link = link["id"], link["token"]
         shadow = self.a.dataset(f"shadow-{TOKEN}")
         self.imported = str(fleet.one(
             "insert into import_source (import_id, user_id, dataset_id, shadow_id, name, prefix, created_by)"
@@ -95,7 +99,7 @@ class World:
         rig.wait_until(lambda: not fleet.sql("select 1 from event where pos is null limit 1"), 30)
         self.ids = {"userId": self.user, "datasetId": self.dataset, "fileId": self.file,
                     "batchId": self.batch, "recordId": self.record, "id": str(self.letter)}
-        self.marks = {TOKEN, self.session, shadow, self.imported, self.run, *map(str, self.ids.values()), self.broken, self.key} | {
+        self.marks = {TOKEN, self.session, self.share, self.link, shadow, self.imported, self.run, *map(str, self.ids.values()), self.broken, self.key} | {
             str(r["x"]) for r in fleet.sql(
                 "select sha256 as x from file_version join file using (file_id) where user_id = %s"
                 " union select object_key from artifact join file using (file_id) where user_id = %s",
@@ -106,7 +110,7 @@ class World:
         by_place = {"datasets": self.dataset, "files": self.file, "batches": self.batch,
                     "records": self.record, "users": self.user, "dead-letters": str(self.letter),
                     "api-keys": self.key, "sessions": self.session, "imports": self.imported, "runs": self.run,
-                    "quarantine": self.file,
+                    "quarantine": self.file, "shares": self.share, "s": self.link,
                     "preview": "1", "stages": "text"}
         used = []
 

@@ -20,6 +20,7 @@ import type {
     ProblemBody,
     RecordItem,
     SessionInfo,
+    ShareLink,
     SignInMethods,
     StageInfo,
     Summary,
@@ -301,6 +302,14 @@ export class Api {
 
     createKey(body: { name: string; scopes: string[]; expiresInDays?: number }): Promise<KeyInfo & { key: string }> {
         return this.post(`${BASE}/api-keys`, body);
+    }
+
+    async shares(fileId: string): Promise<ShareLink[]> {
+        return (await this.get<Page<ShareLink>>(`${BASE}/files/${enc(fileId)}/shares${query({ limit: 200 })}`)).items;
+    }
+
+    createShare(fileId: string, body: { expiresInDays?: number; maxDownloads?: number; password?: string }): Promise<{ id: string; shareUrl: string }> {
+        return this.post(`${BASE}/files/${enc(fileId)}/share`, body);
     }
 
     async delete(path: string): Promise<void> {

@@ -168,6 +168,19 @@ export interface Usage {
     money: Used;
 }
 
+export interface ShareLink {
+    id: string;
+    fileId: string;
+    createdAt: string;
+    expiresAt: string;
+    revokedAt: string | null;
+    lastDownloadAt: string | null;
+    downloads: number;
+    maxDownloads: number | null;
+    passwordProtected: boolean;
+    open: boolean;
+}
+
 export interface KeyInfo {
     id: string;
     name: string;

@@ -13,13 +13,15 @@ import { AboutPanel, citationOf, RecordPanel, TextPanel, TimelinePanel } from ".
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
 import { type Citation, PagesView } from "./pages-view";
+import { SharePanel } from "./share-panel";
 import { canCancel, canRetry, type RowActions, StateBadge } from "./table";
 
-type Tab = "values" | "text" | "timeline" | "about";
+type Tab = "values" | "text" | "timeline" | "share" | "about";
 const TABS: readonly { id: Tab; label: string }[] = [
     { id: "values", label: "Values" },
     { id: "text", label: "Text" },
     { id: "timeline", label: "Timeline" },
+    { id: "share", label: "Share" },
     { id: "about", label: "About" },
 ];
 
@@ -166,6 +168,7 @@ export function FileDialog({
                             )}
                             {tab === "text" && <TextPanel api={api} file={f} citation={citation} page={page} onPage={setPage} />}
                             {tab === "timeline" && <TimelinePanel api={api} file={f} />}
+                            {tab === "share" && <SharePanel api={api} file={f} />}
                             {tab === "about" && <AboutPanel api={api} file={f} />}
                         </div>
                     </section>
