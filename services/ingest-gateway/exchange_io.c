@@ -182,6 +182,11 @@ static void run_stream(void *ctx)
     exchange_unref(ex);
 }
 
+static const char *stream_owner(const struct exchange *ex)
+{
+    return ex->reply.stream_owner[0] != '\0' ? ex->reply.stream_owner : ex->req.who.user_id;
+}
+
 /* Prepares a streamed body; false when there is no room for another. */
 static bool start_stream(struct exchange *ex)
 {
@@ -200,7 +205,7 @@ static bool start_stream(struct exchange *ex)
         return true;
     }
     exchange_ref(ex);
-    if (!pool_submit(ex->req.gw->streams, ex->req.who.user_id, run_stream, ex)) {
+    if (!pool_submit(ex->req.gw->streams, stream_owner(ex), run_stream, ex)) {
         exchange_unref(ex);
         return false;
     }

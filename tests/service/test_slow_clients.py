@@ -119,6 +119,22 @@ def test_slow_uploads_of_one_account_hold_up_nobody_else(gateway):
         assert still(sockets) == PER_ADDRESS
 
 
+def test_slow_guests_of_one_account_hold_up_nobody_elses(gateway):
+    """Those who have a share link are nobody; the threads they hold are the owner's."""
+    links = []
+    for name in ("mallory", "alice"):
+        client = gateway.client(name)
+        file = client.upload(client.dataset(), {"big.txt": b"x" * (24 << 20)})["files"][0]["id"]
+        links.append(client.post(f"/files/{file}/share", 201, json={}).json()["token"])
+    head = f"GET /s/{links[0]}/download HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with many(gateway, ["127.0.0.8"], PER_ADDRESS - 2, head) as sockets:
+        for s in sockets:  # each has begun, or was told that there is no room
+            assert s.recv(12, socket.MSG_WAITALL).startswith(b"HTTP/1.1 ")
+        for _ in range(2):
+            got = requests.get(f"{gateway.url}/s/{links[1]}/download", timeout=20)
+            assert got.status_code == 200 and len(got.content) == 24 << 20
+
+
 def test_a_body_that_hardly_moves_is_cut_off(servers):
     made = rig.Fleet(servers, env={"DOCFLEET_SLOW_TIMEOUT": "2s"})
     made.start("ingest-gateway")
