@@ -44,7 +44,7 @@ struct reply {
     void (*stream_free)(void *ctx);
     int64_t stream_len;           /* -1: unknown */
     char stream_owner[UUID_TEXT]; /* whose share of the threads it takes; "": who asks */
-    bool events;        /* the event hub writes the body, as long as the client stays */
+    bool events;                  /* the event hub writes the body, as long as the client stays */
     enum events_start events_start;
     int64_t last_pos; /* of events: the stream has what comes after it */
 };
