@@ -26,7 +26,7 @@ VDIR := $(VARIANT)$(if $(filter 1,$(FAULTS)),-faults)
 B := $(BUILDDIR)/$(VDIR)
 Q := $(if $(filter 1,$(V)),,@)
 
-COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libmicrohttpd libseccomp
+COMMON_PKGS := rdkafka libpq libcurl jansson libcrypto libssl libmicrohttpd libseccomp
 # libcommon.a also holds the jail and the probe server; a program links what it uses (as-needed).
 LIBCOMMON_PKGS := $(COMMON_PKGS)
 

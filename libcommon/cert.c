@@ -18,7 +18,7 @@
 #define AGAIN_MS 60000U
 #define CERTS_MAX 2000 /* of one file */
 
-static int64_t end_of(const X509 *cert)
+int64_t cert_end(const X509 *cert)
 {
     struct tm tm;
 
@@ -35,7 +35,7 @@ int cert_expiry(const char *path, enum cert_kind kind, int64_t *ret_unix, struct
     }
     for (int i = 0; i < CERTS_MAX; i++) {
         X509 *cert = PEM_read_X509(f, NULL, NULL, NULL);
-        int64_t end = cert ? end_of(cert) : -1;
+        int64_t end = cert ? cert_end(cert) : -1;
         X509_free(cert);
         if (!cert) {
             break;

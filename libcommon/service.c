@@ -293,6 +293,46 @@ static int check_store(void *arg, struct err *err)
     return store_ping(arg, err);
 }
 
+/* A dependency's check, and now and then a look at the certificate it shows. */
+struct looked {
+    struct health_dep dep;
+    struct cert_look look;
+};
+
+static int check_and_look(void *arg, struct err *err)
+{
+    struct looked *looked = arg;
+
+    if (looked->dep.check(looked->dep.arg, err) < 0) {
+        return -1;
+    }
+    cert_look(&looked->look);
+    return 0;
+}
+
+/* Of one process, so there is one of each; every dependency has a thread of its own. */
+static void look_at_certificates(const struct service *service, struct health_dep *deps, size_t n)
+{
+    static struct looked all[3];
+    const char *protocol = service->core.kafka_protocol;
+    const bool kafka = strcmp(protocol, "SSL") == 0 || strcmp(protocol, "SASL_SSL") == 0;
+    const struct cert_look looks[ARRAY_LEN(all)] = {
+        {"postgres_server", CERT_POSTGRES, service->core.database_url, 0},
+        {"store_server", CERT_HTTPS, service->core.s3_endpoint, 0},
+        {"kafka_server", CERT_BROKERS, kafka ? service->core.kafka_brokers : "", 0}};
+    static const char *const names[ARRAY_LEN(all)] = {"postgres", "store", "kafka"};
+
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < ARRAY_LEN(all); k++) {
+            if (strcmp(deps[i].name, names[k]) == 0) {
+                all[k] = (struct looked){deps[i], looks[k]};
+                deps[i].check = check_and_look;
+                deps[i].arg = &all[k];
+            }
+        }
+    }
+}
+
 int service_probes(struct service *service, bool store_required, const struct health_dep *more,
                    size_t n_more, struct err *err)
 {
@@ -307,6 +347,7 @@ int service_probes(struct service *service, bool store_required, const struct he
     for (size_t i = 0; i < n_more; i++) {
         deps[2 + i] = more[i];
     }
+    look_at_certificates(service, deps, 2 + n_more);
     if (health_start(service->core.probe_address, (int)service->core.probe_port, deps, 2 + n_more,
                      &service->health, err) < 0) {
         return -1;

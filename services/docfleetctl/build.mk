@@ -5,7 +5,7 @@ docfleetctl_SRCS := main.c args.c help.c manual.c completion.c profile.c command
 	client_import.c client_ops.c client_keys.c client_share.c client_quota.c client_export.c client_download.c client_retry.c \
 	upload_run.c upload_body.c upload_plan.c upload_journal.c \
 	backup_common.c backup.c restore.c verify.c \
-	doctor.c doctor_settings.c doctor_postgres.c doctor_kafka.c doctor_store.c doctor_reach.c doctor_host.c \
+	doctor.c doctor_settings.c doctor_postgres.c doctor_kafka.c doctor_store.c doctor_reach.c doctor_host.c doctor_certs.c \
 	doctor_fleet.c
 docfleetctl_SRCS += canary.c
 docfleetctl_PKGS := $(COMMON_PKGS) libmicrohttpd libsodium

@@ -71,12 +71,14 @@ void check_pg_role(struct doctor *d);
 void check_pg_clock(struct doctor *d);
 void check_pg_connections(struct doctor *d);
 void check_pg_durability(struct doctor *d);
+void check_pg_certificate(struct doctor *d);
 
 void check_kafka_reach(struct doctor *d);
 void check_kafka_topics(struct doctor *d);
 void check_kafka_replicas(struct doctor *d);
 void check_kafka_timestamps(struct doctor *d);
 void check_kafka_groups(struct doctor *d);
+void check_kafka_certificate(struct doctor *d);
 
 void check_store_reach(struct doctor *d);
 void check_store_roundtrip(struct doctor *d);
@@ -84,9 +86,11 @@ void check_store_multipart(struct doctor *d);
 void check_store_clock(struct doctor *d);
 void check_store_versioning(struct doctor *d);
 void check_store_presigned(struct doctor *d);
+void check_store_certificate(struct doctor *d);
 
 void check_gateway_reach(struct doctor *d);
 void check_gateway_keys(struct doctor *d);
+void check_gateway_certificate(struct doctor *d);
 void check_ai(struct doctor *d);
 void check_textract(struct doctor *d);
 void check_oidc(struct doctor *d);

@@ -56,6 +56,11 @@ def belongings(fleet, client, admin, name, doomed=DOOMED):
     ids["doomed_files"] = [f["id"] for f in got["files"]]
     ids["doomed_keys"] = [client.post("/api-keys", 201, json={"name": f"doomed {i}"}).json()["id"]
                           for i in range(doomed)]
+    links = [client.post(f"/files/{file}/share", 201, json=body).json()
+             for body in ({}, {"password": "a word for guests"}) for file in ids["files"][:2]]
+    ids["tokens"], ids["words"] = [made["token"] for made in links], ["a word for guests"]
+    ids["doomed_shares"] = [client.post(f"/files/{file}/share", 201, json={}).json()["id"]
+                            for file in ids["files"] for _ in range(5)]
     source = importing.Source(fleet, f"in-{name}/", user=name)
     source.put("one.txt")
     source.put("two.pdf", document(FEW[0])[1])

@@ -3,6 +3,7 @@
 is refused with a wrong one, an expired certificate, or one for another host."""
 import concurrent.futures
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -11,6 +12,7 @@ import sys
 
 import pytest
 import requests
+from cryptography import x509
 
 from lib import rig, tls
 from lib.ai_server import AiServer
@@ -192,6 +194,35 @@ def test_a_renewed_certificate_is_taken_without_a_restart(tls_fleet):
     gauge = tls_fleet.metrics("ingest-gateway")[
         'docfleet_certificate_expiry_seconds{use="gateway"}']
     assert gauge > 1e9
+
+
+def certificates(fleet, only, **env):
+    """Doctor's findings on certificates, by area."""
+    out = fleet.ctl("doctor", "--json", "--only", only, check=False, env={f"DOCFLEET_{k}": v for k, v in env.items()})
+    return {c["area"]: c["state"] for c in json.loads(out.stdout)["checks"] if c["check"] == "certificate"}
+
+
+def test_the_ends_of_the_servers_certificates_are_shown(tls_fleet):
+    def ends():
+        return {k.split('"')[1]: v for k, v in tls_fleet.metrics("ingest-gateway").items()
+                if k.startswith("docfleet_certificate_expiry_seconds")}
+    if not tls_fleet.running("ingest-gateway"):
+        tls_fleet.start("ingest-gateway")
+    rig.wait_until(lambda: {"postgres_server", "kafka_server", "store_server"} <= set(ends()), 20)
+    with open(tls_fleet.servers.pairs["server"][0], "rb") as f:
+        end = x509.load_pem_x509_certificate(f.read()).not_valid_after_utc.timestamp()
+    assert all(ends()[f"{s}_server"] == end for s in ("postgres", "kafka", "store")), ends()
+    # all end within 14 days here
+    assert certificates(tls_fleet, "postgres,kafka,store,gateway") == dict.fromkeys(
+        ("postgres", "kafka", "store", "gateway"), "warning")
+    # a broker that wants a certificate of ours has shown its own before
+    assert certificates(tls_fleet, "kafka", KAFKA_SECURITY_PROTOCOL="SSL",
+                        KAFKA_BROKERS=tls_fleet.servers.brokers("MUTUAL"))["kafka"] == "warning"
+    # one that is over, on one broker of two
+    both = tls_fleet.servers.brokers("GOOD") + "," + tls_fleet.servers.brokers("EXPIRED")
+    assert certificates(tls_fleet, "kafka", KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_BROKERS=both)["kafka"] == "problem"
+    assert certificates(tls_fleet, "kafka,store", KAFKA_SECURITY_PROTOCOL="PLAINTEXT",
+                        S3_ENDPOINT="http://127.0.0.1:1") == {"kafka": "skipped", "store": "skipped"}
 
 
 @pytest.mark.parametrize("pair", ["stranger", "expired", "elsewhere"])

@@ -107,6 +107,40 @@ static void test_it_is_shown(void **state)
     assert_null(strstr(buf.data, "use=\"nothing\""));
 }
 
+/* What a server shows is tried against real ones in tests/service/test_tls.py. */
+static void test_where_no_server_with_tls_is(void **state)
+{
+    static const struct {
+        enum cert_server kind;
+        const char *where;
+        const char *code;
+    } cases[] = {
+        {CERT_HTTPS, "http://127.0.0.1:1", "no_tls"},
+        {CERT_HTTPS, "https://", "no_tls"},
+        {CERT_HTTPS, "https://127.0.0.1:1234567890/x", "no_tls"},
+        {CERT_HTTPS, "https://127.0.0.1:1/path", "io"},
+        {CERT_HTTPS, "https://[::1]:1", "io"},
+        {CERT_HTTPS, "https://no-such-host.invalid", "dns"},
+        {CERT_BROKERS, "", "no_tls"},
+        {CERT_BROKERS, " , ,", "no_tls"},
+        {CERT_BROKERS, "127.0.0.1:1, [::1]:1", "io"},
+        {CERT_POSTGRES, "postgresql:///db?host=/run", "no_tls"},
+        {CERT_POSTGRES, "postgresql://127.0.0.1:1/db?sslmode=disable", "no_tls"},
+        {CERT_POSTGRES, "no uri", "no_tls"},
+        {CERT_POSTGRES, "postgresql://a,b:1,2/db?hostaddr=127.0.0.1,127.0.0.2&port=1,2", "io"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+        int64_t end = 0;
+        assert_int_equal(cert_shown(cases[i].kind, cases[i].where, &end, &err), -1);
+        if (strcmp(err.code, cases[i].code) != 0) {
+            fail_msg("%s: %s (%s), not %s", cases[i].where, err.code, err.msg, cases[i].code);
+        }
+    }
+}
+
 static int make_key(void **state)
 {
     int fd = mkstemp(path);
@@ -129,6 +163,7 @@ int main(void)
         cmocka_unit_test(test_the_end_of_a_file),
         cmocka_unit_test(test_no_certificate),
         cmocka_unit_test(test_it_is_shown),
+        cmocka_unit_test(test_where_no_server_with_tls_is),
     };
     return cmocka_run_group_tests(tests, make_key, drop_key);
 }
