@@ -49,11 +49,12 @@ class Ground:
 
     def path(self, rng, pattern, method="GET"):
         """The pattern with ids that exist, mostly; what removes gets ids that are there for it."""
-        kind = pattern.split("/")[3]
+        kind = pattern.removeprefix("/api/v1").split("/")[1]
         doomed = self.ids.get("doomed_" + kind) if method == "DELETE" or pattern.endswith("/remove") else None
         for name, values in (("{id}", doomed or self.ids.get(kind, [UNKNOWN])), ("{run}", self.ids["runs"]),
                              ("{page}", ["1", "2", "99999"]), ("{stage}", ["text", "ai"]),
-                             ("{key}", self.ids["keys"])):
+                             ("{key}", self.ids["keys"]), ("{token}", self.ids["tokens"]),
+                             ("{share}", self.ids["doomed_shares"])):
             if name in pattern:
                 pattern = pattern.replace(name, rng.choice(values or [UNKNOWN]) if rng.random() < 0.9 else UNKNOWN)
         return pattern
