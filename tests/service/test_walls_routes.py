@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 from lib import rig
+from test_gateway import routes
 
 with open(f"{rig.ROOT}/proto-schemas/openapi.yaml", encoding="utf-8") as f:
     SPEC = yaml.safe_load(f)
@@ -46,10 +47,7 @@ def operations():
 
 
 ALL = list(operations())
-with open(f"{rig.ROOT}/services/ingest-gateway/routes.c", encoding="utf-8") as f:
-    SCOPES = {(m, ("/api/v1" if v1 else "") + p): scope.lower() for m, v1, p, scope in
-              re.findall(r'\{"([A-Z]+)", (V1 )?"([^"]+)",\s+SCOPE_([A-Z]+)', f.read())
-              if p != "/"}
+SCOPES = routes()
 PUBLIC = {(m, p) for m, p, op, _ in ALL if op.get("security") == []}
 
 
