@@ -106,22 +106,29 @@ static int read_whole(int fd, off_t size, struct reply *reply, struct err *err)
     return 0;
 }
 
+/* A file of the console, whatever its path is worth. */
+static int open_file(const struct request *req, const char *path, int *ret_fd, struct stat *ret_st,
+                     struct err *err)
+{
+    if (!req->gw->console_dir) {
+        return not_found(err);
+    }
+    if (open_below(req->gw->console_dir, path, ret_fd, err) < 0) {
+        return -1;
+    }
+    return fstat(*ret_fd, ret_st) < 0 || !S_ISREG(ret_st->st_mode) || ret_st->st_size > FILE_MAX
+               ? not_found(err)
+               : 0;
+}
+
 int console_page(struct request *req, const char *name, unsigned status, struct reply *reply,
                  struct err *err)
 {
     CLEANUP(fd_cleanup) int fd = -1;
     struct stat st;
 
-    if (!req->gw->console_dir) {
-        return not_found(err);
-    }
-    if (open_below(req->gw->console_dir, name, &fd, err) < 0) {
-        return -1;
-    }
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-        return not_found(err);
-    }
-    if (reply_header(reply, "Content-Security-Policy", CONSOLE_CSP, err) < 0 ||
+    if (open_file(req, name, &fd, &st, err) < 0 ||
+        reply_header(reply, "Content-Security-Policy", CONSOLE_CSP, err) < 0 ||
         reply_header(reply, "X-Robots-Tag", "noindex", err) < 0 ||
         reply_header(reply, "Vary", "Accept", err) < 0) {
         return -1;
@@ -141,14 +148,8 @@ int console_file(struct request *req, struct reply *reply, struct err *err)
                                                              : req->uri.path;
     bool hashed = strncmp(path, "/assets/", 8) == 0;
 
-    if (!req->gw->console_dir) {
-        return not_found(err);
-    }
-    if (open_below(req->gw->console_dir, path, &fd, err) < 0) {
+    if (open_file(req, path, &fd, &st, err) < 0) {
         return -1;
-    }
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > FILE_MAX) {
-        return not_found(err);
     }
     snprintf(base, sizeof(base), "%llx-%llx", (unsigned long long)st.st_mtim.tv_sec,
              (unsigned long long)st.st_size);

@@ -276,7 +276,6 @@ int dataset_list(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct list_page page;
     struct db_num limit;
-    char *next = NULL;
 
     if (list_page_read(req, "datasets", &page, err) < 0) {
         return -1;
@@ -286,15 +285,7 @@ int dataset_list(struct request *req, struct reply *reply, struct err *err)
     if (db_run(req->gw->db, list_sql, 3, params, &res, err) < 0) {
         return -1;
     }
-    int n = PQntuples(res);
-    json_t *items = json_array();
-    for (int i = 0; i < n && i < page.limit; i++) {
-        json_array_append_new(items, dataset_json(res, i));
-    }
-    if (n > page.limit) {
-        next = cursor_encode("datasets", db_str(res, (int)page.limit - 1, 0), "");
-    }
-    return list_reply(reply, items, next, err);
+    return list_reply_rows(reply, &page, "datasets", res, dataset_json, err);
 }
 
 int dataset_get(struct request *req, struct reply *reply, struct err *err)

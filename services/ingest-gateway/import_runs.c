@@ -147,7 +147,6 @@ int import_run_list(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(reply_done) struct reply seen = {0};
     struct list_page page;
     struct db_num limit;
-    char *next = NULL;
 
     if (list_page_read(req, "import-runs", &page, err) < 0 ||
         db_acquire(req->gw->db, &conn, err) < 0 ||
@@ -160,14 +159,7 @@ int import_run_list(struct request *req, struct reply *reply, struct err *err)
     if (db_query(conn, list_sql, 4, params, &res, err) < 0) {
         return -1;
     }
-    json_t *items = json_array();
-    for (int i = 0; i < PQntuples(res) && i < page.limit; i++) {
-        json_array_append_new(items, run_json(res, i));
-    }
-    if (PQntuples(res) > page.limit) {
-        next = cursor_encode("import-runs", db_str(res, (int)page.limit - 1, 0), "");
-    }
-    return list_reply(reply, items, next, err);
+    return list_reply_rows(reply, &page, "import-runs", res, run_json, err);
 }
 
 static json_t *item_json(const PGresult *res, int row)

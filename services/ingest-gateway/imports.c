@@ -303,7 +303,6 @@ int import_list(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct list_page page;
     struct db_num limit;
-    char *next = NULL;
 
     if (list_page_read(req, "imports", &page, err) < 0) {
         return -1;
@@ -313,14 +312,7 @@ int import_list(struct request *req, struct reply *reply, struct err *err)
     if (db_run(req->gw->db, list_sql, 3, params, &res, err) < 0) {
         return -1;
     }
-    json_t *items = json_array();
-    for (int i = 0; i < PQntuples(res) && i < page.limit; i++) {
-        json_array_append_new(items, import_json(res, i));
-    }
-    if (PQntuples(res) > page.limit) {
-        next = cursor_encode("imports", db_str(res, (int)page.limit - 1, 0), "");
-    }
-    return list_reply(reply, items, next, err);
+    return list_reply_rows(reply, &page, "imports", res, import_json, err);
 }
 
 int import_get(struct request *req, struct reply *reply, struct err *err)

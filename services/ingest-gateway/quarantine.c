@@ -34,7 +34,6 @@ int quarantine_list(struct request *req, struct reply *reply, struct err *err)
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct list_page page;
     struct db_num limit;
-    char *next = NULL;
 
     if (list_page_read(req, "quarantine", &page, err) < 0) {
         return -1;
@@ -44,15 +43,7 @@ int quarantine_list(struct request *req, struct reply *reply, struct err *err)
     if (db_run(req->gw->search_db, list_sql, 2, params, &res, err) < 0) {
         return -1;
     }
-    int n = PQntuples(res) < page.limit ? PQntuples(res) : (int)page.limit;
-    json_t *items = json_array();
-    for (int i = 0; i < n; i++) {
-        json_array_append_new(items, item_json(res, i));
-    }
-    if (PQntuples(res) > page.limit) {
-        next = cursor_encode("quarantine", PQgetvalue(res, n - 1, 0), "");
-    }
-    return list_reply(reply, items, next, err);
+    return list_reply_rows(reply, &page, "quarantine", res, item_json, err);
 }
 
 int quarantine_release(struct request *req, struct reply *reply, struct err *err)

@@ -192,7 +192,6 @@ static int list_links(struct request *req, const char *file_id, struct reply *re
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     struct list_page page;
     struct db_num limit;
-    char *next = NULL;
 
     if (list_page_read(req, "shares", &page, err) < 0) {
         return -1;
@@ -202,15 +201,7 @@ static int list_links(struct request *req, const char *file_id, struct reply *re
     if (db_run(req->gw->db, list_sql, 4, params, &res, err) < 0) {
         return -1;
     }
-    int n = PQntuples(res) < page.limit ? PQntuples(res) : (int)page.limit;
-    json_t *items = json_array();
-    for (int i = 0; i < n; i++) {
-        json_array_append_new(items, item_json(res, i));
-    }
-    if (PQntuples(res) > page.limit) {
-        next = cursor_encode("shares", PQgetvalue(res, n - 1, 0), "");
-    }
-    return list_reply(reply, items, next, err);
+    return list_reply_rows(reply, &page, "shares", res, item_json, err);
 }
 
 int share_list(struct request *req, struct reply *reply, struct err *err)

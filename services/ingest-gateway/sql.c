@@ -82,3 +82,19 @@ int list_reply(struct reply *reply, json_t *items, char *next, struct err *err)
     free(next);
     return reply_take_json(reply, 200, doc, err);
 }
+
+int list_reply_rows(struct reply *reply, const struct list_page *page, const char *sort,
+                    const PGresult *res, list_item_fn item, struct err *err)
+{
+    int n = PQntuples(res) < page->limit ? PQntuples(res) : (int)page->limit;
+    json_t *items = json_array();
+    char *next = NULL;
+
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(items, item(res, i));
+    }
+    if (PQntuples(res) > n) {
+        next = cursor_encode(sort, PQgetvalue(res, n - 1, 0), "");
+    }
+    return list_reply(reply, items, next, err);
+}

@@ -34,5 +34,11 @@ struct list_page {
 };
 int list_page_read(const struct request *req, const char *sort, struct list_page *ret_page,
                    struct err *err) WARN_UNUSED;
+/* A row of a list as JSON. */
+typedef json_t *(*list_item_fn)(const PGresult *res, int row);
+/* The answer of rows that were asked for with page.limit + 1, whose first column is the id by which
+ * they are ordered; sort is what the cursor belongs to. */
+int list_reply_rows(struct reply *reply, const struct list_page *page, const char *sort,
+                    const PGresult *res, list_item_fn item, struct err *err) WARN_UNUSED;
 /* {"items", "nextCursor"} as the answer; takes items. next (malloc'd, taken) may be NULL. */
 int list_reply(struct reply *reply, json_t *items, char *next, struct err *err) WARN_UNUSED;
