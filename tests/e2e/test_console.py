@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 
-from lib import rig
+from lib import importing, rig
 
 BROWSER = os.path.join(rig.ROOT, "tests", "e2e", "browser")
 DIST = os.path.join(rig.ROOT, "services", "ingest-gateway", "console", "dist", "index.html")
@@ -40,11 +40,16 @@ def test_from_drop_to_row(fleet, fixture_path, tmp_path):
 
 
 def test_operations(fleet, tmp_path):
-    """The operator's page: places in the queue, receipts, dead letters, pauses."""
+    """The operator's page: places in the queue, receipts, dead letters, pauses, imports."""
     assert os.path.exists(DIST), "the page is not built: deploy/local/console"
     install()
     root = fleet.client("root", admin=True)
     root.dataset("Invoices")
+    source = importing.Source(fleet, "ops-in/", user="root",
+                              schedule={"cron": "0 3 * * *", "timeZone": "Europe/Berlin"})
+    for name in ("a.txt", "b.txt"):
+        source.put(name)
+        assert source.run()["state"] == "published"
     out = os.environ.get("DOCFLEET_BROWSER_OUT", str(tmp_path))
     env = dict(os.environ, DOCFLEET_URL=fleet.url, DOCFLEET_API_KEY=root.key, OUT=out)
     try:

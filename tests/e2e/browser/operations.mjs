@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: drives the operator's page in a real browser: places in the queue while a stage is paused, an
-// upload's progress and receipt, letters with their evidence, a replay by dry run, pause and resume.
+// upload's progress and receipt, letters with their evidence, a replay by dry run, pause and resume; an
+// import (two runs of ops-in/ are there) and its versions.
 //
 // Environment: DOCFLEET_URL, DOCFLEET_API_KEY (of an operator), OUT (folder for screenshots, of each
 // step with SHOTS=1, else of a failure), CHROMIUM.
@@ -80,6 +81,23 @@ async function run() {
     await page.getByRole("button", { name: /^Replay \d+$/ }).click();
     await page.getByText(/went back to work/).waitFor();
     await shot("replayed");
+
+    // An import: its runs, an earlier version, its schedule, a run by hand.
+    const row = page.locator("tr[data-import]").filter({ hasText: "ops-in/" });
+    await row.getByText("well", { exact: true }).waitFor();
+    await row.getByText("0 3 * * * (Europe/Berlin)").waitFor();
+    await page.getByRole("button", { name: "Runs of ops-in/" }).click();
+    await page.locator('li[data-run="2"]').getByText("published, shown").waitFor();
+    await page.getByRole("button", { name: "Show version 1 of ops-in/" }).click();
+    await page.getByText("Version 1 is shown; the schedule is paused.").waitFor();
+    await page.locator('li[data-run="1"]').getByText("published, shown").waitFor();
+    await row.getByText("paused", { exact: true }).waitFor();
+    await row.scrollIntoViewIfNeeded();
+    await shot("imports");
+    await page.getByRole("button", { name: "Resume ops-in/" }).click();
+    await row.getByText("well", { exact: true }).waitFor();
+    await page.getByRole("button", { name: "Run ops-in/ now" }).click();
+    await page.locator('li[data-run="3"]').waitFor();
     assert.deepEqual(wrong, []);
 }
 

@@ -9,6 +9,8 @@ import type {
     Dataset,
     DeadLetter,
     FileItem,
+    ImportInfo,
+    ImportRun,
     KeyInfo,
     LetterAnswer,
     LetterGroup,
@@ -330,6 +332,30 @@ export class Api {
 
     setPaused(stage: string, paused: boolean): Promise<StageInfo> {
         return this.post(`${BASE}/admin/stages/${enc(stage)}/${paused ? "pause" : "resume"}`, {});
+    }
+
+    async imports(signal?: AbortSignal): Promise<ImportInfo[]> {
+        return (await this.get<Page<ImportInfo>>(`${BASE}/imports${query({ limit: 200 })}`, signal)).items;
+    }
+
+    async importRuns(id: string): Promise<ImportRun[]> {
+        return (await this.get<Page<ImportRun>>(`${BASE}/imports/${enc(id)}/runs${query({ limit: 20 })}`)).items;
+    }
+
+    runImport(id: string): Promise<ImportRun> {
+        return this.post(`${BASE}/imports/${enc(id)}/run`, {});
+    }
+
+    async setImportEnabled(id: string, enabled: boolean): Promise<void> {
+        await this.send(`${BASE}/imports/${enc(id)}`, {
+            method: "PATCH",
+            headers: { "Content-Type": "application/json" },
+            body: JSON.stringify({ enabled }),
+        });
+    }
+
+    rollBackImport(id: string, runId: string): Promise<unknown> {
+        return this.post(`${BASE}/imports/${enc(id)}/runs/${enc(runId)}/rollback`, {});
     }
 
     async letterGroups(signal?: AbortSignal): Promise<LetterGroup[]> {

@@ -168,6 +168,32 @@ export interface Usage {
     money: Used;
 }
 
+export interface ImportInfo {
+    id: string;
+    name: string;
+    source: string | null;
+    prefix: string;
+    schedule: { cron: string; timeZone: string } | null;
+    enabled: boolean;
+    health: "new" | "ok" | "failing";
+    nextAt: string | null;
+    lastSuccessAt: string | null;
+    published: { runId: string; no: number } | null;
+}
+
+export interface ImportRun {
+    id: string;
+    no: number;
+    state: string;
+    error: { code: string; detail: string | null } | null;
+    counts: Record<string, number>;
+    queuedAt: string;
+    startedAt: string | null;
+    endedAt: string | null;
+    current: boolean;
+    kept: boolean;
+}
+
 export interface ShareLink {
     id: string;
     fileId: string;

@@ -8,6 +8,7 @@ import { messageOf } from "../lib/problem";
 import type { DeadLetter, LetterAnswer, LetterGroup, StageInfo } from "../lib/types";
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
+import { Imports } from "./imports";
 import { complain, say } from "./toasts";
 
 const ASK_MS = 3000;
@@ -102,6 +103,7 @@ export function Operations({ api }: { api: Api }) {
                     </div>
                 )}
             </section>
+            <Imports api={api} />
         </main>
     );
 }
