@@ -81,16 +81,18 @@ export function Imports({ api }: { api: Api }) {
                                         <td>{i.enabled && i.nextAt ? time(i.nextAt) : "–"}</td>
                                         <td>{i.lastSuccessAt ? time(i.lastSuccessAt) : "–"}</td>
                                         <td class="num">{i.published ? count(i.published.no) : "–"}</td>
-                                        <td class="num ops-buttons">
-                                            <button type="button" aria-label={`Run ${i.name} now`} onClick={() => void act(() => api.runImport(i.id), `A run of ${i.name} is asked for.`)}>Run now</button>
-                                            <button
-                                                type="button"
-                                                aria-label={`${i.enabled ? "Pause" : "Resume"} ${i.name}`}
-                                                onClick={() => void act(() => api.setImportEnabled(i.id, !i.enabled), i.enabled ? `${i.name} runs no longer by schedule.` : `${i.name} runs by schedule again.`)}
-                                            >
-                                                {i.enabled ? "Pause" : "Resume"}
-                                            </button>
-                                            <button type="button" aria-expanded={open === i.id} aria-label={`Runs of ${i.name}`} onClick={() => setOpen(open === i.id ? "" : i.id)}>Runs</button>
+                                        <td>
+                                            <div class="ops-buttons">
+                                                <button type="button" aria-label={`Run ${i.name} now`} onClick={() => void act(() => api.runImport(i.id), `A run of ${i.name} is asked for.`)}>Run now</button>
+                                                <button
+                                                    type="button"
+                                                    aria-label={`${i.enabled ? "Pause" : "Resume"} ${i.name}`}
+                                                    onClick={() => void act(() => api.setImportEnabled(i.id, !i.enabled), i.enabled ? `${i.name} runs no longer by schedule.` : `${i.name} runs by schedule again.`)}
+                                                >
+                                                    {i.enabled ? "Pause" : "Resume"}
+                                                </button>
+                                                <button type="button" aria-expanded={open === i.id} aria-label={`Runs of ${i.name}`} onClick={() => setOpen(open === i.id ? "" : i.id)}>Runs</button>
+                                            </div>
                                         </td>
                                     </tr>
                                     {open === i.id && (
