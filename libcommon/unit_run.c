@@ -329,7 +329,7 @@ static int handle(struct unit_core *core, struct job *job, bool *ret_begun, stru
 
     *ret_begun = !atomic_load(&core->stopping) && (!alone || unit_alone_begin(core, job));
     if (!*ret_begun) {
-        return err_set(err, ERR_TRANSIENT, "drain", "the worker ends");
+        return err_set(err, ERR_TRANSIENT, "not_begun", "the worker ends");
     }
     if (alone) {
         log_warn("unit runs alone, it may have ended its process before");

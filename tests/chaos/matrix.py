@@ -305,12 +305,16 @@ class Arena:
         return sum(e < mice for e in mine) / len(mine)
 
     def totals(self):
-        """Sums of the counters over the units of the pipelines (cleaning comes twice by design)."""
+        """Sums of the counters over the units of the pipelines (cleaning comes twice by design). An attempt
+        began work: a claim that was given back untouched, since its worker was told to end, is none."""
         got = self.fleet.one(
             "SELECT count(*) FILTER (WHERE state = 4) AS done, count(*) FILTER (WHERE state = 5)"
             " AS dead, coalesce(sum(attempts), 0) AS attempts, coalesce(sum(refunds), 0) AS refunds,"
             " coalesce(sum(failures), 0) AS failures, coalesce(max(attempts), 0) AS most,"
             " coalesce(sum(dispatch_seq), 0) AS sent FROM task WHERE stage <> 6")
+        untouched = self.fleet.one("SELECT count(*) FROM event WHERE body->>'code' = 'not_begun' AND stage <> 6")
+        got["attempts"], got["refunds"] = got["attempts"] - untouched, got["refunds"] - untouched
+        got["untouched"] = untouched
         got["crashes"] = got["attempts"] - got["refunds"] - got["failures"] - got["done"] - got["dead"]
         got["amplification"] = got["attempts"] / max(1, got["done"] + got["dead"])
         return got
