@@ -280,9 +280,16 @@ class Trio:
         return {(t, p): m.leader for t in TOPICS for p, m in topics[t].partitions.items()}
 
     def coordinator(self, group):
-        client = admin(self)
-        got = client.describe_consumer_groups([group])[group].result(10)
-        return got.coordinator.id - 1
+        client, found = admin(self), []
+
+        def told():  # whoever was asked may have ceased to be it at that moment
+            try:
+                found.append(client.describe_consumer_groups([group])[group].result(10).coordinator.id - 1)
+            except confluent_kafka.KafkaException:
+                return False
+            return True
+        rig.wait_until(told, 30, what="the coordinator")
+        return found[0]
 
 
 @pytest.fixture(scope="module")
