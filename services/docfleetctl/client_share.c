@@ -67,6 +67,7 @@ static int print_link(void *ctx, const json_t *link, struct err *err)
 {
     const bool *json = ctx;
     const bool revoked = *api_text(link, "revokedAt") != '\0';
+    bool used_up = false;
     char most[32] = "";
 
     if (*json) {
@@ -74,12 +75,14 @@ static int print_link(void *ctx, const json_t *link, struct err *err)
     }
     if (json_is_integer(json_object_get(link, "maxDownloads"))) {
         snprintf(most, sizeof(most), " of %lld", (long long)api_int(link, "maxDownloads"));
+        used_up = api_int(link, "downloads") >= api_int(link, "maxDownloads");
     }
     printf(
         "%s  %s  %s %s  %lld%s downloads%s  %s\n", api_text(link, "id"), api_text(link, "fileId"),
         json_is_true(json_object_get(link, "open")) ? "open until"
         : revoked                                   ? "revoked"
-                                                    : "ended, was until",
+        : used_up                                   ? "used up, was until"
+                                                    : "ended",
         api_text(link, revoked ? "revokedAt" : "expiresAt"), (long long)api_int(link, "downloads"),
         most, json_is_true(json_object_get(link, "passwordProtected")) ? ", password" : "",
         api_text(link, "fileName"));

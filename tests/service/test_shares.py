@@ -292,6 +292,10 @@ def test_from_the_command_line(gateway, alice, shared, tmp_path):
     listed = gateway.ctl("share", "list", shared, env=env).splitlines()
     assert len(listed) == 2 and "open until" in listed[0] and "1 downloads" in listed[0]
     assert "0 of 2 downloads, password" in listed[1]
+    once = json.loads(gateway.ctl("share", "create", shared, "--downloads", "1", "--json", env=env))
+    assert requests.get(once["shareUrl"] + "/download", timeout=10).status_code == 200
+    assert "used up" in gateway.ctl("share", "list", shared, env=env).splitlines()[0]
+    gateway.sql("delete from share_link where share_id = %s", once["id"])
     assert gateway.ctl("share", "revoke", shared, made["id"], env=env).strip().endswith("is revoked")
     problem(requests.get(made["shareUrl"], timeout=10), 410, "share_ended")
     every = [json.loads(line) for line in gateway.ctl("share", "list", "--json", env=env).splitlines()]
