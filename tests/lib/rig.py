@@ -11,6 +11,7 @@ Waiting is always `wait_until(condition)`, which polls; nothing sleeps and hopes
 import base64
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import json
 import os
@@ -82,12 +83,35 @@ def always(condition, seconds, what=None):
 
 
 _given_ports = set()
+_PORTS, _PORT_SHARES = range(20000, 32000), 4
+_port_share = []
+
+
+def _own_ports():
+    """The ports this process draws from. Others that test at the same time, as CI's lanes do, have other ones:
+    a port is drawn long before somebody listens there."""
+    if not _port_share:
+        each = len(_PORTS) // _PORT_SHARES
+        for n in range(_PORT_SHARES):
+            lock = open(f"/tmp/docfleet-test-ports-{os.geteuid()}-{n}", "ab")  # open, and so locked, to the end
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                continue
+            _port_share[:] = [_PORTS[n * each:(n + 1) * each], lock]
+            break
+        else:
+            _port_share[:] = [_PORTS, None]
+    return _port_share[0]
 
 
 def free_port():
     """Below the ephemeral range, so that no outgoing connection takes it meanwhile."""
-    for _ in range(500):
-        port = random.randrange(20000, 32000)
+    for attempt in range(1000):
+        if attempt == 500:
+            _given_ports.clear()  # the servers of tests long over
+        port = random.choice(_own_ports())
         if port in _given_ports:
             continue
         with socket.socket() as s:
