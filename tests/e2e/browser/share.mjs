@@ -33,10 +33,7 @@ const page = await open(url);
 let guest = page;
 let code = 0;
 try {
-    const byKey = page.getByRole("button", { name: "Use an API key instead" });
-    if (await byKey.count()) {
-        await byKey.click();
-    }
+    await page.getByRole("button", { name: "Use an API key instead" }).click();
     await page.getByLabel("API key").fill(key);
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByRole("button", { name }).first().click();
