@@ -63,11 +63,17 @@ const char *bus_access_trouble(const struct bus_access *access)
                : NULL;
 }
 
+bool bus_access_tls(const struct bus_access *access)
+{
+    return access->protocol &&
+           (strcmp(access->protocol, "SSL") == 0 || strcmp(access->protocol, "SASL_SSL") == 0);
+}
+
 int bus_conf_access(rd_kafka_conf_t *conf, const struct bus_access *access, struct err *err)
 {
     const char *protocol = access->protocol && *access->protocol ? access->protocol : "PLAINTEXT";
     bool sasl = strncmp(protocol, "SASL_", 5) == 0;
-    bool ssl = strcmp(protocol, "SSL") == 0 || strcmp(protocol, "SASL_SSL") == 0;
+    bool ssl = bus_access_tls(access);
 
     rd_kafka_conf_set_error_cb(conf, on_error);
     if (bus_conf_set(conf, "bootstrap.servers", access->brokers, err) < 0 ||

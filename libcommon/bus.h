@@ -22,6 +22,8 @@ struct bus_access {
     const char *key_file;
 };
 
+/* Is it spoken to over TLS? */
+bool bus_access_tls(const struct bus_access *access);
 /* What is known not to work with the librdkafka of this process, as a constant text, or NULL. */
 const char *bus_access_trouble(const struct bus_access *access);
 

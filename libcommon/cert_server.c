@@ -31,8 +31,7 @@ struct place {
     char port[8];
 };
 
-/* Where a server is
- * ------------------------------------------------------------------------------*/
+/* Where a server is */
 
 /* "host", "host:port", "[::1]:port". False when it does not fit. */
 static bool place_parse(const char *text, size_t len, const char *port, struct place *ret)
@@ -108,8 +107,7 @@ static size_t of_url(const char *url, struct place *ret)
     return place_parse(url + 8, strcspn(url + 8, "/?#"), "443", ret) ? 1 : 0;
 }
 
-/* The handshake
- * ----------------------------------------------------------------------------------*/
+/* The handshake */
 
 static int connect_to(const struct place *place, struct err *err)
 {

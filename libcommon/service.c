@@ -314,8 +314,7 @@ static int check_and_look(void *arg, struct err *err)
 static void look_at_certificates(const struct service *service, struct health_dep *deps, size_t n)
 {
     static struct looked all[3];
-    const char *protocol = service->core.kafka_protocol;
-    const bool kafka = strcmp(protocol, "SSL") == 0 || strcmp(protocol, "SASL_SSL") == 0;
+    const bool kafka = bus_access_tls(&service->bus);
     const struct cert_look looks[ARRAY_LEN(all)] = {
         {"postgres_server", CERT_POSTGRES, service->core.database_url, 0},
         {"store_server", CERT_HTTPS, service->core.s3_endpoint, 0},

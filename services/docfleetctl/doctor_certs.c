@@ -39,11 +39,9 @@ void check_pg_certificate(struct doctor *d)
 
 void check_kafka_certificate(struct doctor *d)
 {
-    const struct core_options *core = &d->ctl->service.core;
-    bool tls =
-        strcmp(core->kafka_protocol, "SSL") == 0 || strcmp(core->kafka_protocol, "SASL_SSL") == 0;
+    const struct bus_access *bus = &d->ctl->service.bus;
 
-    tell_end(d, CERT_BROKERS, tls ? core->kafka_brokers : "");
+    tell_end(d, CERT_BROKERS, bus_access_tls(bus) ? bus->brokers : "");
 }
 
 void check_store_certificate(struct doctor *d)

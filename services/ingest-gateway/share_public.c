@@ -22,17 +22,26 @@
 #include <string.h>
 #include <time.h>
 
+#define UNLOCK_S 3600 /* how long a password that was right counts in that browser */
 #define COOKIE_VALUE_SIZE (24 + SHA256_HEX_SIZE)
 
+struct share {
+    char id[UUID_TEXT];
+    char file_id[UUID_TEXT];
+    char user_id[UUID_TEXT];
+    PGresult *row;             /* what the two point into */
+    const char *password_hash; /* NULL: none */
+    const char *expires_at;    /* RFC 3339 */
+    int64_t max_downloads;     /* 0: any number */
+    int64_t downloads;
+};
+
+#define EXPIRES SQL_TIME("s.expires_at")
+
 static const char find_sql[] =
-    "SELECT s.share_id, s.file_id, s.user_id, s.password_hash, " SQL_TIME(
-        "s.expires_at") ","
-                        " s.max_downloads, s.downloads, s.revoked_at IS NULL AND s.expires_at > "
-                        "now()"
-                        "   AND (s.max_downloads IS NULL OR s.downloads < s.max_downloads) AND "
-                        "a.disabled_at IS NULL"
-                        " FROM share_link s JOIN account a USING (user_id) WHERE s.token_sha256 = "
-                        "decode($1, 'hex')";
+    "SELECT s.share_id, s.file_id, s.user_id, s.password_hash, " EXPIRES ","
+    " s.max_downloads, s.downloads, " SHARE_OPEN " AND a.disabled_at IS NULL"
+    " FROM share_link s JOIN account a USING (user_id) WHERE s.token_sha256 = decode($1, 'hex')";
 
 static int ended(struct err *err)
 {
@@ -40,13 +49,15 @@ static int ended(struct err *err)
                    "the link has ended, or its file is no longer there");
 }
 
-void share_done(struct share *share)
+static void share_done(struct share *share)
 {
     PQclear(share->row);
     *share = (struct share){0};
 }
 
-int share_find(struct request *req, const char *token, struct share *ret_share, struct err *err)
+/* The open link of a token; from here on the thread's view is that of the file's owner. */
+static int share_find(struct request *req, const char *token, struct share *ret_share,
+                      struct err *err)
 {
     CLEANUP(db_result_cleanup) PGresult *res = NULL;
     char digest[SHA256_HEX_SIZE];
@@ -110,19 +121,20 @@ static int cookie_value(const struct share *share, int64_t until, char out[COOKI
     return 0;
 }
 
-int share_unlock(const struct request *req, const struct share *share, struct reply *reply,
-                 struct err *err)
+static int share_unlock(const struct request *req, const struct share *share, struct reply *reply,
+                        struct err *err)
 {
     char value[COOKIE_VALUE_SIZE];
     char name[64];
 
     cookie_name(req, share, name, sizeof(name));
-    return cookie_value(share, time(NULL) + SHARE_UNLOCK_S, value, err) < 0
+    return cookie_value(share, time(NULL) + UNLOCK_S, value, err) < 0
                ? -1
-               : session_set_cookie(req, reply, name, value, SHARE_UNLOCK_S, false, err);
+               : session_set_cookie(req, reply, name, value, UNLOCK_S, false, err);
 }
 
-int share_unlocked(const struct request *req, const struct share *share, struct err *err)
+/* 0 when the link has no password, or the request the cookie of who gave it. */
+static int share_unlocked(const struct request *req, const struct share *share, struct err *err)
 {
     char name[64], value[COOKIE_VALUE_SIZE], right[COOKIE_VALUE_SIZE];
 
@@ -263,10 +275,8 @@ int share_unlock_post(struct request *req, struct reply *reply, struct err *err)
                : reply_share(req, &share, reply, err);
 }
 
-static const char count_sql[] =
-    "UPDATE share_link SET downloads = downloads + 1, last_at = now() WHERE share_id = $1::uuid"
-    " AND revoked_at IS NULL AND expires_at > now()"
-    " AND (max_downloads IS NULL OR downloads < max_downloads) RETURNING 1";
+static const char count_sql[] = "UPDATE share_link s SET downloads = downloads + 1, last_at = now()"
+                                " WHERE s.share_id = $1::uuid AND " SHARE_OPEN " RETURNING 1";
 
 /* Is this answer a download, and not a further part of one, or a look? */
 static bool counts(const struct request *req, const struct reply *reply)

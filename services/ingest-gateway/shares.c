@@ -13,14 +13,9 @@
 #include "services/ingest-gateway/idem.h"
 #include "services/ingest-gateway/sql.h"
 
-#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-
-#define OPEN_LINK                                                                                  \
-    "(s.revoked_at IS NULL AND s.expires_at > now()"                                               \
-    " AND (s.max_downloads IS NULL OR s.downloads < s.max_downloads))"
 
 /* At most 50 open links a file; those that ended 30 days ago go. */
 static const char create_sql[] =
@@ -31,7 +26,7 @@ static const char create_sql[] =
     " SELECT $1::uuid, f.file_id, f.user_id, decode($4, 'hex'), $5,"
     "    now() + make_interval(days => $6::int), $7::int"
     " FROM file f WHERE f.file_id = $2::uuid AND f.user_id = $3::uuid AND f.state < 6"
-    "    AND (SELECT count(*) FROM share_link s WHERE s.file_id = $2::uuid AND " OPEN_LINK ") < 50"
+    "    AND (SELECT count(*) FROM share_link s WHERE s.file_id = $2::uuid AND " SHARE_OPEN ") < 50"
     " RETURNING " SQL_TIME("expires_at");
 
 /* What a link may be, out of the body. */
@@ -155,7 +150,7 @@ static const char list_sql[] =
                                                                                  " s.max_downloads,"
                                                                                  " s.password_hash "
                                                                                  "IS NOT "
-                                                                                 "NULL, " OPEN_LINK
+                                                                                 "NULL, " SHARE_OPEN
                                                                                  " FROM share_link "
                                                                                  "s JOIN file f "
                                                                                  "USING (file_id)"
