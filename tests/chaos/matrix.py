@@ -360,9 +360,10 @@ class Arena:
                 assert not left, f"{folder} holds {left}"
 
     def figure(self, name, value, most=None):
-        """Notes a figure, and checks it against its bound."""
+        """Notes a figure, and checks it against its bound; see rig.bound for those in seconds."""
         self.figures[name] = round(value, 3) if isinstance(value, float) else value
         if most is not None:
+            most = rig.bound(most) if name.endswith("S") else most
             self.figures[name + "Most"] = most
             assert value <= most, f"{name}: {value}, more than {most}"
 

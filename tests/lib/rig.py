@@ -56,6 +56,13 @@ def patience():
     return min(4.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1) / 2))
 
 
+def bound(seconds):
+    """The most that something may take. What was asked for holds where it is measured, in the benchmarks
+    and the whole matrix (FULL=1). A usual run shares two cores among several fleets, and there a bound
+    only tells the ways things go from each other: found by a poll each 200 ms, or by a reconcile each 5 s."""
+    return seconds if FULL else 4 * seconds
+
+
 def wait_until(condition, timeout=10.0, interval=0.02, what=None):
     """Returns the condition's first true value; the last exception or value is in the complaint."""
     end = time.monotonic() + timeout * patience()

@@ -75,7 +75,7 @@ def test_unclaimed_work_goes_back_at_once(sleepers, record_property):
     gone = world.fleet.one("SELECT count(*) FROM worker WHERE stage = 1")
     record_property("handed_back_s", round(took, 3))
     print(f"{len(orders)} orders handed back after {took:.3f} s")
-    assert took <= 1.0
+    assert took <= rig.bound(1.0)
     assert gone == 0
     process.popen.wait(10)
     assert time.monotonic() - began >= 0.5  # the running units were let finish
@@ -97,7 +97,7 @@ def test_the_grace_ends(sleepers):
     rig.wait_until(lambda: world.count(2) == 2, 15, what="two running")
     began = time.monotonic()
     assert world.fleet.stop(world.text[0], timeout=10)[world.text[0]] == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < rig.bound(4)  # and not the 60 of the unit
     rows = world.fleet.sql("SELECT attempts, refunds, failures FROM task WHERE stage = 1"
                            " AND attempts > 0")
     assert [(r["attempts"], r["refunds"], r["failures"]) for r in rows] == [(1, 1, 0)] * 2
@@ -168,7 +168,7 @@ def test_everything_ends_while_kafka_is_gone(sleepers, servers):
     try:
         began = time.monotonic()
         codes = world.fleet.stop(timeout=30)
-        assert time.monotonic() - began < 25
+        assert time.monotonic() - began < rig.bound(25)
         assert not any(codes.values()), codes
     finally:
         servers.processes.pop("kafka", None)
