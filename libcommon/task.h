@@ -133,7 +133,8 @@ void task_claim_done(struct task_claim *claim);
 int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, const char *owner,
                int64_t lease_ms, struct task_claim *ret_claim, struct err *err) WARN_UNUSED;
 
-/* Renews n leases by token; lost[i] is set true where the token no longer holds. n <= 64. */
+/* Renews n leases by token; lost[i] is set true where the token no longer holds. n <= 64. Returns
+ * how many are held and were not renewed, as somebody else has locked their row: ask again soon. */
 int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens, size_t n,
                int64_t lease_ms, bool *lost, struct err *err) WARN_UNUSED;
 

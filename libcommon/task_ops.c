@@ -117,14 +117,22 @@ int task_claim(struct db *db, const struct task_key *key, int dispatch_seq, cons
 
 /* Renewal ---------------------------------------------------------------------------------------*/
 
+/* A row that somebody else keeps locked is left out, so that the other leases do not wait for it:
+ * it is still held, as the statement's snapshot shows. */
 static const char renew_sql[] =
-    "UPDATE task SET lease_until = now() + $2::bigint * interval '1 ms'"
-    " FROM (SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u,"
-    "   (x->>3)::int AS g, (x->>4)::bigint AS tok, (x->>5)::int AS i"
-    "   FROM jsonb_array_elements($1::jsonb) AS x WHERE jsonb_typeof(x) = 'array'"
-    "   ORDER BY 1, 2, 3, 4) v" /* typeof: see task_dispatch.c */
-    " WHERE file_id = v.f AND stage = v.s AND unit = v.u AND generation = v.g"
-    "   AND lease_token = v.tok AND state = 2 RETURNING v.i";
+    "WITH v AS (SELECT (x->>0)::uuid AS f, (x->>1)::smallint AS s, (x->>2)::int AS u,"
+    "    (x->>3)::int AS g, (x->>4)::bigint AS tok, (x->>5)::int AS i"
+    "    FROM jsonb_array_elements($1::jsonb) AS x"
+    "    WHERE jsonb_typeof(x) = 'array')," /* typeof: see task_dispatch.c */
+    " free AS (SELECT f, s, u, g, tok, i FROM v JOIN task t ON t.file_id = v.f AND t.stage = v.s"
+    "    AND t.unit = v.u AND t.generation = v.g WHERE t.lease_token = v.tok AND t.state = 2"
+    "    FOR UPDATE OF t SKIP LOCKED),"
+    " renewed AS (UPDATE task SET lease_until = now() + $2::bigint * interval '1 ms'"
+    "    FROM free WHERE file_id = f AND stage = s AND unit = u AND generation = g"
+    "    AND lease_token = tok AND state = 2 RETURNING i)"
+    " SELECT i, true FROM renewed UNION ALL"
+    " SELECT i, false FROM v JOIN task t ON t.file_id = v.f AND t.stage = v.s AND t.unit = v.u"
+    "    AND t.generation = v.g WHERE t.lease_token = v.tok AND t.state = 2";
 
 int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens, size_t n,
                int64_t lease_ms, bool *lost, struct err *err)
@@ -150,13 +158,17 @@ int task_renew(struct db *db, const struct task_key *keys, const int64_t *tokens
     for (size_t i = 0; i < n; i++) {
         lost[i] = true;
     }
+    int held = 0, renewed = 0;
     for (int row = 0; row < PQntuples(res); row++) {
         int64_t i = db_i64(res, row, 0);
-        if (i >= 0 && (size_t)i < n) {
+        if (db_bool(res, row, 1)) {
+            renewed++;
+        } else if (i >= 0 && (size_t)i < n) {
             lost[i] = false;
+            held++;
         }
     }
-    return 0;
+    return held - renewed;
 }
 
 /* Put back --------------------------------------------------------------------------------------*/

@@ -269,8 +269,8 @@ static int snapshot(struct unit_core *core, struct task_key *keys, int64_t *toke
     return n;
 }
 
-/* True when it was done (nothing to do counts). A lease that could not be renewed in time is not
- * lost yet: renewal goes by token, and only the database's answer says that it is gone. */
+/* True when it was done for all (nothing to do counts). A lease that could not be renewed in time
+ * is not lost yet: renewal goes by token, and only the database's answer says that it is gone. */
 static bool renew(struct unit_core *core)
 {
     struct task_key keys[UNIT_SLOTS_MAX];
@@ -283,7 +283,8 @@ static bool renew(struct unit_core *core)
     if (n == 0) {
         return true;
     }
-    if (core->io->renew(core->io->ctx, keys, tokens, (size_t)n, lost, &err) < 0) {
+    const int late = core->io->renew(core->io->ctx, keys, tokens, (size_t)n, lost, &err);
+    if (late < 0) {
         log_err(LOG_WARN, "leases not renewed, trying again", &err);
         return false;
     }
@@ -298,7 +299,7 @@ static bool renew(struct unit_core *core)
         }
     }
     pthread_mutex_unlock(&core->lock);
-    return true;
+    return late == 0;
 }
 
 static void beat(struct unit_core *core, bool shut)

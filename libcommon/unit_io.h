@@ -39,6 +39,7 @@ struct unit_io {
     /* As task_claim, .. in task.h, for this worker and its lease time. claim: 1, 0 (skip) or -1. */
     int (*claim)(void *ctx, int slot, const struct task_key *key, int dispatch_seq,
                  struct task_claim *ret_claim, struct err *err);
+    /* 0, -1, or how many are to be renewed again soon. */
     int (*renew)(void *ctx, const struct task_key *keys, const int64_t *tokens, size_t n,
                  bool *lost, struct err *err);
     int (*complete)(void *ctx, const struct task_claim *claim, const char *outcome,

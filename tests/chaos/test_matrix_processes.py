@@ -372,8 +372,8 @@ def test_f34_lease_ends_at_the_instant_of_completion(new_fleet):
         a.load(files=100, elephant=60, users=10)
         won = {"worker": 0, "sweeper": 0}
         for _ in range(4 if not matrix.FULL else 12):
-            # A held row keeps all leases of its worker from being renewed; a unit that loses its lease for the
-            # third time is given up, as if it killed its workers. So whoever lost one comes to its end first.
+            # A unit that loses its lease for the third time is given up, as if it killed its workers. So
+            # whoever lost one comes to its end first.
             rig.wait_until(lambda: a.count("stage = 1 AND state < 4 AND attempts >= 2") == 0, 30)
             rig.wait_until(lambda: a.count("state = 2 AND stage = 1") >= 2 or
                            a.count("stage = 1 AND state < 2") == 0, 30)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a worker ends: SIGTERM, a rolling restart, a frozen worker, Postgres away meanwhile.
+"""How a worker keeps its leases and how it ends: SIGTERM, a rolling restart, a frozen worker, Postgres away.
 
 Sleepworkers, so that the frame alone is looked at. What the tests count: attempts (each claim) less
 refunds (claims that came to no work) is what began; over the units done that is the amplification.
@@ -87,6 +87,22 @@ def test_unclaimed_work_goes_back_at_once(sleepers, record_property):
     world.wait_all_done(ids)
     assert world.amplification() == 1.0
     assert world.fleet.one("SELECT max(attempts) FROM task") == 1
+
+
+def test_a_locked_row_keeps_no_other_lease_waiting(sleepers):
+    """Somebody holds the row of one unit for longer than a lease: the worker's other unit keeps its own."""
+    world = sleepers(slots=2, text={"DOCFLEET_SLEEP_MIN": "8s", "DOCFLEET_SLEEP_MAX": "8s",
+                                    "DOCFLEET_LEASE": "2s"})
+    ids = world.upload(2)
+    rig.wait_until(lambda: world.count(2) == 2, 15, what="two running")
+    with world.fleet.db() as conn, conn.transaction():
+        conn.execute("SELECT 1 FROM task WHERE file_id = %s FOR UPDATE", (ids[0],))
+        start = world.fleet.one("SELECT now()")
+        rig.wait_until(lambda: world.fleet.one(
+            "SELECT lease_until > %s + interval '5 s' FROM task WHERE file_id = %s AND stage = 1",
+            start, ids[1]), 6, what="renewed again and again")
+    world.wait_all_done(ids)
+    assert world.fleet.one("SELECT attempts FROM task WHERE file_id = %s AND stage = 1", ids[1]) == 1
 
 
 def test_the_grace_ends(sleepers):

@@ -33,6 +33,7 @@ static struct world {
     bool stop_at_claim;
     int complete[4], n_complete;
     bool ended_by_me, lease_gone;
+    int renew_r;
     bool keep_in_pause;
     int handle_r;
     struct err handle_err;
@@ -110,7 +111,7 @@ static int renew(void *ctx, const struct task_key *keys, const int64_t *tokens, 
     for (size_t i = 0; i < n; i++) {
         lost[i] = w.lease_gone;
     }
-    return 0;
+    return w.renew_r;
 }
 
 static int complete(void *ctx, const struct task_claim *of, const char *outcome,
@@ -359,6 +360,27 @@ static void test_unknown_commit_then_renewal(void **state)
     assert_true(w.kept);
 }
 
+/* While the only unit runs: when the next renewal is due after one that returned r. */
+static uint64_t due_after(int r)
+{
+    w.core.running[0].active = true;
+    w.core.renew_at = 0;
+    w.renew_r = r;
+    unit_core_keep(&w.core);
+    w.core.running[0].active = false;
+    return w.core.renew_at - w.now;
+}
+
+/* A third of a lease, or soon where one row was locked or nobody answered. */
+static void test_renewal(void **state)
+{
+    (void)state;
+    assert_int_equal(due_after(0), w.core.lease_ms / 3);
+    assert_true(due_after(1) < (uint64_t)w.core.lease_ms / 3);
+    assert_true(due_after(-1) < (uint64_t)w.core.lease_ms / 3);
+    assert_false(w.core.running[0].lost);
+}
+
 static void test_fenced(void **state)
 {
     (void)state;
@@ -595,6 +617,7 @@ int main(void)
         TEST(test_fenced),     TEST(test_fates),          TEST(test_breaker),
         TEST(test_probe_unit), TEST(test_drain),          TEST(test_claimed_in_drain),
         TEST(test_release),    TEST(test_alone),          TEST(test_intake),
+        TEST(test_renewal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
