@@ -40,7 +40,7 @@ def test_from_drop_to_row(fleet, fixture_path, tmp_path):
 
 
 def test_operations(fleet, tmp_path):
-    """The operator's page: places in the queue, receipts, dead letters, pauses, imports."""
+    """The operator's page: places in the queue, receipts, dead letters, pauses, imports, accounts."""
     assert os.path.exists(DIST), "the page is not built: deploy/local/console"
     install()
     root = fleet.client("root", admin=True)
@@ -56,6 +56,11 @@ def test_operations(fleet, tmp_path):
         run = subprocess.run(["node", "operations.mjs"], cwd=BROWSER, env=env, timeout=240,
                              check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout + run.stderr
+        anna = fleet.sql("SELECT user_id, role, weight, disabled_at IS NOT NULL AS locked FROM account"
+                         " WHERE name = 'ops-anna'")[0]
+        assert (anna["role"], anna["weight"], anna["locked"]) == ("operator", 2.0, True)
+        limits = root.json(f"/admin/users/{anna['user_id']}/quota")["limits"]
+        assert limits == {"files": None, "bytes": 3 << 29, "pages": "none", "money": None}
     finally:
         fleet.sql("UPDATE stage_control SET paused = false")  # or every later test waits
 

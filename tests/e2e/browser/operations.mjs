@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Why: drives the operator's page in a real browser: places in the queue while a stage is paused, an
 // upload's progress and receipt, letters with their evidence, a replay by dry run, pause and resume; an
-// import (two runs of ops-in/ are there) and its versions.
+// import (two runs of ops-in/ are there) and its versions; an account that is made, limited and locked.
 //
 // Environment: DOCFLEET_URL, DOCFLEET_API_KEY (of an operator), OUT (folder for screenshots, of each
 // step with SHOTS=1, else of a failure), CHROMIUM.
@@ -98,6 +98,33 @@ async function run() {
     await row.getByText("well", { exact: true }).waitFor();
     await page.getByRole("button", { name: "Run ops-in/ now" }).click();
     await page.locator('li[data-run="3"]').waitFor();
+
+    // Accounts: one is made, gets limits and a password, and is locked.
+    await page.getByRole("button", { name: "Limits of all" }).click();
+    const all = page.getByRole("form", { name: "Limits of all accounts" });
+    await all.getByLabel("Files").fill("many");
+    await all.getByRole("button", { name: "Set limits" }).click();
+    await all.getByText(/Files: a number/).waitFor();
+    await page.getByRole("button", { name: "Limits of all" }).click();
+    await page.getByLabel("Name of the new account").fill("ops-anna");
+    await page.getByRole("button", { name: "New account" }).click();
+    const limits = page.getByRole("form", { name: "Limits of ops-anna" });
+    await limits.getByLabel("Stored").fill("1.5 GiB");
+    await limits.getByLabel("Pages").fill("none");
+    await limits.getByRole("button", { name: "Set limits" }).click();
+    await page.getByText("The limits of ops-anna are set.").waitFor();
+    await page.getByLabel("New password").fill("a long enough sentence");
+    await page.getByRole("button", { name: "Set password" }).click();
+    await page.getByText("ops-anna has a new password").waitFor();
+    await page.getByLabel("Share", { exact: true }).fill("2");
+    await page.getByRole("button", { name: "Set share" }).click();
+    await page.getByText("ops-anna has a share of 2.").waitFor();
+    await page.getByLabel("Role of ops-anna").selectOption("operator");
+    await page.getByText("ops-anna is operator now.").waitFor();
+    await limits.scrollIntoViewIfNeeded();
+    await shot("accounts");
+    await page.getByRole("button", { name: "Lock", exact: true }).click();
+    await page.locator("tr[data-user]").filter({ hasText: "ops-anna" }).getByText("locked").waitFor();
     assert.deepEqual(wrong, []);
 }
 

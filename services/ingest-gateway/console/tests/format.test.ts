@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { restartFrom } from "../src/lib/api";
 import { checkColumns, draft, enumValues, pointerToKey, toColumn } from "../src/lib/columns";
 import { bytes, headline, inOrder, pipelineSentence, reviewHint, timelineDetail, timelineTitle, value } from "../src/lib/format";
+import { limitText, parseLimit } from "../src/lib/limits";
 import { messageOf, plainError, Problem } from "../src/lib/problem";
 import { countsOf } from "../src/lib/store";
 import { evidenceIn, findQuote, placeWords } from "../src/lib/textlayer";
@@ -134,4 +135,19 @@ test("evidence is the span when it agrees with the quote", () => {
     assert.deepEqual(evidenceIn(text, "Total 9", null), [3, 10]);
     assert.deepEqual(evidenceIn(text, "the line: Total 9 and", [2, 9]), [3, 10]);
     assert.equal(evidenceIn(text, "", null), null);
+});
+
+test("limits are read as people write them, and written so that they are read again", () => {
+    assert.equal(parseLimit("bytes", "50 GiB"), 50 * 2 ** 30);
+    assert.equal(parseLimit("bytes", "1.5gb"), 1.5e9);
+    assert.equal(parseLimit("files", "10,000"), 10_000);
+    assert.equal(parseLimit("files", " "), null);
+    assert.equal(parseLimit("money", "None"), "none");
+    assert.equal(parseLimit("money", "12.5"), 12.5);
+    for (const [kind, text] of [["files", "1.5"], ["pages", "5 GB"], ["bytes", "-1"], ["bytes", "1e9"], ["bytes", "99999 TiB"], ["money", "1 €"]] as const) {
+        assert.equal(parseLimit(kind, text), undefined, text);
+    }
+    for (const limit of [0, 1, 1000, 1024, 50 * 2 ** 30, 2 ** 40, "none", null] as const) {
+        assert.equal(parseLimit("bytes", limitText("bytes", limit)), limit);
+    }
 });

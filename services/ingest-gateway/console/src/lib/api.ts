@@ -14,6 +14,7 @@ import type {
     KeyInfo,
     LetterAnswer,
     LetterGroup,
+    Limits,
     Me,
     Page,
     PageWords,
@@ -29,6 +30,7 @@ import type {
     TextPage,
     TimelineItem,
     Usage,
+    UserInfo,
 } from "./types";
 
 export const BASE = "/api/v1";
@@ -185,6 +187,16 @@ export class Api {
                 "Idempotency-Key": idempotencyKey,
             },
             body: JSON.stringify(body ?? {}),
+        });
+        const text = await res.text();
+        return (text ? JSON.parse(text) : null) as T;
+    }
+
+    private async change<T>(method: "PATCH" | "PUT", path: string, body: unknown): Promise<T> {
+        const res = await this.send(path, {
+            method,
+            headers: { "Content-Type": "application/json" },
+            body: JSON.stringify(body),
         });
         const text = await res.text();
         return (text ? JSON.parse(text) : null) as T;
@@ -347,15 +359,40 @@ export class Api {
     }
 
     async setImportEnabled(id: string, enabled: boolean): Promise<void> {
-        await this.send(`${BASE}/imports/${enc(id)}`, {
-            method: "PATCH",
-            headers: { "Content-Type": "application/json" },
-            body: JSON.stringify({ enabled }),
-        });
+        await this.change("PATCH", `${BASE}/imports/${enc(id)}`, { enabled });
     }
 
     rollBackImport(id: string, runId: string): Promise<unknown> {
         return this.post(`${BASE}/imports/${enc(id)}/runs/${enc(runId)}/rollback`, {});
+    }
+
+    users(cursor: string | null): Promise<Page<UserInfo>> {
+        return this.get(`${BASE}/admin/users${query({ limit: 50, cursor })}`);
+    }
+
+    createUser(body: { name: string; role: string }): Promise<UserInfo> {
+        return this.post(`${BASE}/admin/users`, body);
+    }
+
+    changeUser(id: string, body: { role?: string; weight?: number; disabled?: boolean }): Promise<UserInfo> {
+        return this.change("PATCH", `${BASE}/admin/users/${enc(id)}`, body);
+    }
+
+    async setPassword(id: string, password: string): Promise<void> {
+        await this.change("PUT", `${BASE}/admin/users/${enc(id)}/password`, { password });
+    }
+
+    async endSessions(id: string): Promise<void> {
+        await this.delete(`${BASE}/admin/users/${enc(id)}/sessions`);
+    }
+
+    /** Of an account, or without one of all that have none of their own. */
+    async limits(id?: string): Promise<{ limits: Limits; usage?: Usage }> {
+        return this.get(id ? `${BASE}/admin/users/${enc(id)}/quota` : `${BASE}/admin/quota`);
+    }
+
+    async setLimits(limits: Limits, id?: string): Promise<void> {
+        await this.change("PUT", id ? `${BASE}/admin/users/${enc(id)}/quota` : `${BASE}/admin/quota`, limits);
     }
 
     async letterGroups(signal?: AbortSignal): Promise<LetterGroup[]> {

@@ -168,6 +168,21 @@ export interface Usage {
     money: Used;
 }
 
+/** null: as all accounts. */
+export type Limit = number | "none" | null;
+export type LimitKind = "files" | "bytes" | "pages" | "money";
+export type Limits = Record<LimitKind, Limit>;
+
+export interface UserInfo {
+    id: string;
+    name: string;
+    role: string;
+    weight: number;
+    disabled: boolean;
+    /** null when counting took too long. */
+    usage: { files: number; bytes: number; inWork: number; deadLetters: number } | null;
+}
+
 export interface ImportInfo {
     id: string;
     name: string;

@@ -7,7 +7,7 @@ import { messageOf } from "../lib/problem";
 import { bytes, count } from "../lib/format";
 import type { KeyInfo, Me, SessionInfo, Usage, Used } from "../lib/types";
 import { Spinner } from "./icons";
-import { say } from "./toasts";
+import { actor, complain, say } from "./toasts";
 
 const day = (t: string | null) => (t ? t.slice(0, 16).replace("T", " ") : "never");
 
@@ -30,15 +30,7 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
     }, [api]);
     useEffect(() => void load(), [load]);
 
-    const act = async (work: () => Promise<unknown>, done: string) => {
-        try {
-            await work();
-            say(done);
-            await load();
-        } catch (e) {
-            say(messageOf(e));
-        }
-    };
+    const act = actor(load);
 
     if (!me) {
         return (
@@ -79,7 +71,7 @@ export function Account({ api, onLeft }: { api: Api; onLeft: () => void }) {
                 </table>
                 <button
                     type="button"
-                    onClick={() => void api.signOutEverywhere().then(api.key ? () => load() : onLeft, (e) => say(messageOf(e)))}
+                    onClick={() => void api.signOutEverywhere().then(api.key ? () => load() : onLeft, (e) => complain(messageOf(e)))}
                 >
                     Sign out everywhere
                 </button>

@@ -168,7 +168,8 @@ function Home({
     const route = useRoute();
     const [link, setLink] = useState<LinkState>("connecting");
     const [making, setMaking] = useState(false);
-    const [operator, setOperator] = useState(false);
+    const [scopes, setScopes] = useState<string[]>([]);
+    const operator = scopes.includes("operate");
     const blobs = useMemo(() => new BlobCache(api), [api]);
     const hub = useRef<EventHub>({ onMessage: null, onGap: null });
 
@@ -226,7 +227,7 @@ function Home({
     useEffect(() => {
         const abort = new AbortController();
         api.me(abort.signal).then(
-            (me) => setOperator(me.scopes.includes("operate")),
+            (me) => setScopes(me.scopes),
             () => {}, // an operator's button less; whatever is wrong shows elsewhere
         );
         return () => abort.abort();
@@ -270,7 +271,7 @@ function Home({
                 </button>
             </header>
             {route.operations && operator ? (
-                <Operations api={api} />
+                <Operations api={api} admin={scopes.includes("admin")} />
             ) : route.account ? (
                 <Account api={api} onLeft={onSignOut} />
             ) : current ? (

@@ -8,7 +8,7 @@ import { count, plural, time } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { ImportInfo, ImportRun } from "../lib/types";
 import { Spinner } from "./icons";
-import { complain, say } from "./toasts";
+import { actor } from "./toasts";
 
 const ASK_MS = 5000;
 const HEALTH: Record<ImportInfo["health"], [tone: string, text: string]> = {
@@ -36,15 +36,7 @@ export function Imports({ api }: { api: Api }) {
         return () => clearInterval(t);
     }, [load]);
 
-    const act = async (work: () => Promise<unknown>, done: string) => {
-        try {
-            await work();
-            say(done);
-            await load();
-        } catch (e) {
-            complain(messageOf(e));
-        }
-    };
+    const act = actor(load);
 
     return (
         <section class="card ops-card" aria-labelledby="ops-imports">

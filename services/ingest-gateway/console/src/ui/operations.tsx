@@ -9,13 +9,14 @@ import type { DeadLetter, LetterAnswer, LetterGroup, StageInfo } from "../lib/ty
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
 import { Imports } from "./imports";
-import { complain, say } from "./toasts";
+import { actor, say } from "./toasts";
+import { Users } from "./users";
 
 const ASK_MS = 3000;
 
 type Filter = Record<string, string>;
 
-export function Operations({ api }: { api: Api }) {
+export function Operations({ api, admin }: { api: Api; admin: boolean }) {
     const [stages, setStages] = useState<StageInfo[] | null>(null);
     const [groups, setGroups] = useState<LetterGroup[] | null>(null);
     const [error, setError] = useState("");
@@ -48,15 +49,11 @@ export function Operations({ api }: { api: Api }) {
         };
     }, [load]);
 
-    const pause = async (s: StageInfo) => {
-        try {
-            await api.setPaused(s.stage, !s.paused);
-            say(s.paused ? `${label(s.stage)} goes on.` : `${label(s.stage)} is paused; what runs comes to its end.`);
-            await load();
-        } catch (e) {
-            complain(messageOf(e));
-        }
-    };
+    const pause = (s: StageInfo) =>
+        actor(load)(
+            () => api.setPaused(s.stage, !s.paused),
+            s.paused ? `${label(s.stage)} goes on.` : `${label(s.stage)} is paused; what runs comes to its end.`,
+        );
 
     const total = (groups ?? []).reduce((n, g) => n + g.letters, 0);
     return (
@@ -104,6 +101,7 @@ export function Operations({ api }: { api: Api }) {
                 )}
             </section>
             <Imports api={api} />
+            {admin && <Users api={api} />}
         </main>
     );
 }

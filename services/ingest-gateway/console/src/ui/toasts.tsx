@@ -2,6 +2,7 @@
 // Why: short messages about what was done or went wrong, read out by screen readers. Errors stay
 // until they are closed; the rest leaves by itself.
 import { useEffect, useState } from "preact/hooks";
+import { messageOf } from "../lib/problem";
 import { Icon } from "./icons";
 
 interface Toast {
@@ -35,6 +36,19 @@ export function complain(text: string): void {
     if (!toasts.some((t) => t.bad && t.text === text)) {
         changed([...toasts.slice(-3), { id: nextId++, text, bad: true }]);
     }
+}
+
+/** Does one thing and says how it went; then what is shown is read again, where that is needed. */
+export function actor(reload: () => Promise<void> = async () => {}) {
+    return async (work: () => Promise<unknown>, done: string): Promise<void> => {
+        try {
+            await work();
+            say(done);
+            await reload();
+        } catch (e) {
+            complain(messageOf(e));
+        }
+    };
 }
 
 export function Toasts() {
