@@ -7,51 +7,23 @@
 #include "libcommon/cert.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <libpq-fe.h>
-#include <netdb.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include "libcommon/dial.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
 
 #define STEP_MS 2000 /* connect, and each read or write */
 #define AGAIN_MS 600000U
-#define HOST_SIZE 256U
 #define SERVERS_MAX 16U /* of one list */
 
-struct place {
-    char host[HOST_SIZE];
-    char port[8];
-};
-
 /* Where a server is */
-
-/* "host", "host:port", "[::1]:port". False when it does not fit. */
-static bool place_parse(const char *text, size_t len, const char *port, struct place *ret)
-{
-    const bool bracket = len > 0 && text[0] == '[';
-    const char *host = bracket ? text + 1 : text;
-    const char *end = memchr(host, bracket ? ']' : ':', len - (bracket ? 1 : 0));
-    size_t n = end ? (size_t)(end - host) : len - (bracket ? 1 : 0);
-    const char *colon = end ? memchr(end, ':', len - (size_t)(end - text)) : NULL;
-    size_t digits = colon ? len - (size_t)(colon + 1 - text) : 0;
-
-    if (n == 0 || n >= sizeof(ret->host) || digits >= sizeof(ret->port)) {
-        return false;
-    }
-    memcpy(ret->host, host, n);
-    ret->host[n] = '\0';
-    snprintf(ret->port, sizeof(ret->port), "%.*s", (int)(digits ? digits : strlen(port)),
-             digits ? colon + 1 : port);
-    return true;
-}
 
 /* The value of an option; NULL where it has none. */
 static const char *option(const PQconninfoOption *info, const char *name)
@@ -65,7 +37,7 @@ static const char *option(const PQconninfoOption *info, const char *name)
 }
 
 /* The first server of a connection URI; none where it is a local socket or TLS is switched off. */
-static size_t of_postgres(const char *url, struct place *ret)
+static size_t of_postgres(const char *url, struct dial_place *ret)
 {
     PQconninfoOption *info = PQconninfoParse(url, NULL);
     const char *address = option(info, "hostaddr");
@@ -86,55 +58,28 @@ static size_t of_postgres(const char *url, struct place *ret)
     return good ? 1 : 0;
 }
 
-static size_t of_list(const char *list, struct place *ret, size_t max)
+static size_t of_list(const char *list, struct dial_place *ret, size_t max)
 {
     size_t n = 0;
 
     for (const char *p = list; *p && n < max;) {
         p += strspn(p, ", ");
         size_t len = strcspn(p, ", ");
-        n += len > 0 && place_parse(p, len, "9092", &ret[n]) ? 1 : 0;
+        n += len > 0 && dial_parse(p, len, "9092", &ret[n]) ? 1 : 0;
         p += len;
     }
     return n;
 }
 
-static size_t of_url(const char *url, struct place *ret)
+static size_t of_url(const char *url, struct dial_place *ret)
 {
     if (strncmp(url, "https://", 8) != 0) {
         return 0;
     }
-    return place_parse(url + 8, strcspn(url + 8, "/?#"), "443", ret) ? 1 : 0;
+    return dial_parse(url + 8, strcspn(url + 8, "/?#"), "443", ret) ? 1 : 0;
 }
 
 /* The handshake */
-
-static int connect_to(const struct place *place, struct err *err)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-    const struct timeval step = {.tv_sec = STEP_MS / 1000};
-    struct addrinfo *list = NULL;
-    int fd = -1;
-    int rc = getaddrinfo(place->host, place->port, &hints, &list);
-
-    if (rc != 0) {
-        return err_set(err, ERR_TRANSIENT, "dns", "%s: %s", place->host, gai_strerror(rc));
-    }
-    /* The first address alone: the one that is asked for work will tell when it does not answer. */
-    fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    /* SO_SNDTIMEO bounds connect, too. */
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &step, sizeof(step)) < 0 ||
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &step, sizeof(step)) < 0 ||
-        connect(fd, list->ai_addr, list->ai_addrlen) < 0) {
-        err_from_errno(err, errno, "%s port %s", place->host, place->port);
-        if (fd >= 0) {
-            close(fd);
-        }
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    return fd;
-}
 
 /* Postgres is asked for TLS first (protocol 3.0, SSLRequest): 'S' or 'N'. */
 static int ask_postgres(int fd, struct err *err)
@@ -193,7 +138,7 @@ static int shake_hands(int fd, const char *host, int64_t *ret_unix, struct err *
 
 int cert_shown(enum cert_server kind, const char *where, int64_t *ret_unix, struct err *err)
 {
-    struct place places[SERVERS_MAX];
+    struct dial_place places[SERVERS_MAX];
     size_t n = kind == CERT_POSTGRES  ? of_postgres(where, places)
                : kind == CERT_BROKERS ? of_list(where, places, SERVERS_MAX)
                                       : of_url(where, places);
@@ -203,7 +148,7 @@ int cert_shown(enum cert_server kind, const char *where, int64_t *ret_unix, stru
         return err_set(err, ERR_PERMANENT, "no_tls", "there is no server with TLS");
     }
     for (size_t i = 0; i < n; i++) {
-        CLEANUP(fd_cleanup) int fd = connect_to(&places[i], err);
+        CLEANUP(fd_cleanup) int fd = dial_place(&places[i], STEP_MS, err);
         int64_t end = -1;
         if (fd >= 0 && (kind != CERT_POSTGRES || ask_postgres(fd, err) == 0) &&
             shake_hands(fd, places[i].host, &end, err) == 0 && (first < 0 || end < first)) {

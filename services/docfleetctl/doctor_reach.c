@@ -2,14 +2,11 @@
 /*
  * What is reached over HTTP: the gateway, the AI service, Textract. No call that costs money.
  */
-#include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "libcommon/dial.h"
 #include "libcommon/sigv4.h"
 #include "services/docfleetctl/doctor.h"
 
@@ -192,44 +189,6 @@ void check_textract(struct doctor *d)
     }
 }
 
-/* A connection to host:port or unix:/path, or -1. */
-static int dial(const char *address, struct err *err)
-{
-    char host[256];
-    const char *colon = strrchr(address, ':');
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    struct timeval limit = {.tv_sec = CALL_MS / 1000};
-    int fd = -1;
-
-    if (strncmp(address, "unix:", 5) == 0) {
-        struct sockaddr_un sun = {.sun_family = AF_UNIX};
-        snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", address + 5);
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd >= 0 && connect(fd, (const struct sockaddr *)&sun, sizeof(sun)) < 0) {
-            err_from_errno(err, errno, "%s", address);
-            fd_cleanup(&fd);
-            return -1;
-        }
-        return fd >= 0 ? fd : err_from_errno(err, errno, "%s", address);
-    }
-    snprintf(host, sizeof(host), "%.*s", (int)(colon ? colon - address : 0), address);
-    if (!colon || getaddrinfo(host, colon + 1, &hints, &list) != 0) {
-        return err_set(err, ERR_PERMANENT, "usage", "%s is no host:port that is known", address);
-    }
-    fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* of connect, too */
-        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    }
-    if (fd >= 0 && connect(fd, list->ai_addr, list->ai_addrlen) < 0) {
-        err_from_errno(err, errno, "%s", address);
-        fd_cleanup(&fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    return fd;
-}
-
 void check_clamd(struct doctor *d)
 {
     CLEANUP(fd_cleanup) int fd = -1;
@@ -240,7 +199,7 @@ void check_clamd(struct doctor *d)
         found(d, FOUND_SKIPPED, NULL, "CLAMD is not set: files are not scanned");
         return;
     }
-    fd = dial(d->options.clamd, &err);
+    fd = dial(d->options.clamd, CALL_MS, &err);
     if (fd < 0) {
         found_err(d, FOUND_PROBLEM, &err);
         return;

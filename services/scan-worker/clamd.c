@@ -18,6 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "libcommon/dial.h"
+
 #define CHUNK 65536U
 #define REPLY_MAX 1024U
 #define TICK_MS 500
@@ -63,40 +65,11 @@ static int wait_for(const struct exchange *x, short events, unsigned most_ms, st
 
 /* Address ---------------------------------------------------------------------------------------*/
 
-/* host and port of host:port or [v6]:port; false for another form. */
-static bool split(const char *address, char *host, size_t host_size, const char **ret_port)
-{
-    const char *colon = strrchr(address, ':');
-    const char *from = address;
-    size_t n = colon ? (size_t)(colon - address) : 0;
-
-    if (n >= 2 && address[0] == '[' && address[n - 1] == ']') {
-        from++;
-        n -= 2;
-    }
-    if (n == 0 || n >= host_size || colon[1] == '\0' ||
-        strspn(colon + 1, "0123456789") != strlen(colon + 1) || strlen(colon + 1) > 5) {
-        return false;
-    }
-    memcpy(host, from, n);
-    host[n] = '\0';
-    *ret_port = colon + 1;
-    return true;
-}
-
-static bool is_unix(const char *address)
-{
-    return strncmp(address, "unix:/", 6) == 0;
-}
-
 int clamd_check_address(const char *address, struct err *err)
 {
-    struct sockaddr_un un;
-    char host[256];
-    const char *port;
+    struct dial_place place;
 
-    if (is_unix(address) ? strlen(address + 5) < sizeof(un.sun_path)
-                         : split(address, host, sizeof(host), &port)) {
+    if (dial_is_unix(address) || dial_parse(address, strlen(address), NULL, &place)) {
         return 0;
     }
     return err_set(err, ERR_FATAL, "invalid_config",
@@ -128,24 +101,23 @@ static int connect_to(struct exchange *x, const struct sockaddr *addr, socklen_t
     return 0;
 }
 
-static int dial(struct exchange *x, struct err *err)
+static int reach(struct exchange *x, struct err *err)
 {
     const char *address = x->clamd->address;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     struct addrinfo *list = NULL;
-    char host[256];
-    const char *port;
+    struct dial_place place;
     int r = -1;
 
-    if (is_unix(address)) {
+    if (dial_is_unix(address)) {
         struct sockaddr_un un = {.sun_family = AF_UNIX};
         snprintf(un.sun_path, sizeof(un.sun_path), "%s", address + 5);
         return connect_to(x, (const struct sockaddr *)&un, sizeof(un), err);
     }
-    if (!split(address, host, sizeof(host), &port)) {
+    if (!dial_parse(address, strlen(address), NULL, &place)) {
         return clamd_check_address(address, err);
     }
-    int code = getaddrinfo(host, port, &hints, &list);
+    int code = getaddrinfo(place.host, place.port, &hints, &list);
     if (code != 0) {
         return unavailable(err, gai_strerror(code), 0);
     }
@@ -288,7 +260,7 @@ int clamd_scan(const struct clamd *clamd, int fd, const atomic_bool *cancel,
                          .until_ms = clock_mono_ms() + clamd->timeout_ms,
                          .sock = -1};
     char reply[REPLY_MAX];
-    int r = dial(&x, err);
+    int r = reach(&x, err);
 
     r = r == 0 ? send_file(&x, fd, err) : r;
     r = r == 0 ? read_reply(&x, reply, err) : r;
