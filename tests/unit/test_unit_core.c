@@ -15,6 +15,9 @@
 
 #include "libcommon/log.h"
 
+/* The fakes look at few of what they are given, the tests at no state of cmocka's. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 #define FILE_1 "018f0000-0000-7000-8000-000000000001"
 #define USER_1 "018f0000-0000-7000-8000-00000000000a"
 
@@ -51,19 +54,16 @@ static struct world {
 
 static uint64_t now_ms(void *ctx)
 {
-    (void)ctx;
     return w.now;
 }
 
 static int64_t wall_ms(void *ctx)
 {
-    (void)ctx;
     return 0;
 }
 
 static void pause_ms(void *ctx, unsigned ms)
 {
-    (void)ctx;
     w.now += ms;
     if (w.keep_in_pause) {
         w.core.renew_at = 0;
@@ -74,16 +74,12 @@ static void pause_ms(void *ctx, unsigned ms)
 
 static double random01(void *ctx)
 {
-    (void)ctx;
     return 0.5;
 }
 
 static int claim(void *ctx, int slot, const struct task_key *key, int seq, struct task_claim *ret,
                  struct err *err)
 {
-    (void)ctx;
-    (void)slot;
-    (void)seq;
     w.claims++;
     if (w.stop_at_claim) {
         atomic_store(&w.core.stopping, true);
@@ -104,10 +100,6 @@ static int claim(void *ctx, int slot, const struct task_key *key, int seq, struc
 static int renew(void *ctx, const struct task_key *keys, const int64_t *tokens, size_t n,
                  bool *lost, struct err *err)
 {
-    (void)ctx;
-    (void)keys;
-    (void)tokens;
-    (void)err;
     for (size_t i = 0; i < n; i++) {
         lost[i] = w.lease_gone;
     }
@@ -119,8 +111,6 @@ static int complete(void *ctx, const struct task_claim *of, const char *outcome,
 {
     int answer = w.completes < w.n_complete ? w.complete[w.completes] : ANSWER_OK;
 
-    (void)ctx;
-    (void)of;
     assert_non_null(outcome);
     w.completes++;
     if (answer == ANSWER_LOST) {
@@ -134,11 +124,6 @@ static int complete(void *ctx, const struct task_claim *of, const char *outcome,
 static int dead(void *ctx, const struct task_claim *of, const struct err *why, const char *child,
                 struct task_end *ret_end, struct err *err)
 {
-    (void)ctx;
-    (void)of;
-    (void)why;
-    (void)child;
-    (void)err;
     w.deads++;
     *ret_end = (struct task_end){.stage_over = true};
     return 0;
@@ -146,9 +131,6 @@ static int dead(void *ctx, const struct task_claim *of, const struct err *why, c
 
 static int ended_by(void *ctx, const struct task_claim *of, bool *ret_ours, struct err *err)
 {
-    (void)ctx;
-    (void)of;
-    (void)err;
     *ret_ours = w.ended_by_me;
     return 0;
 }
@@ -156,11 +138,6 @@ static int ended_by(void *ctx, const struct task_claim *of, bool *ret_ours, stru
 static int put_back(void *ctx, const struct task_claim *of, enum task_back how, int64_t delay_ms,
                     const struct err *why, const char *ext, bool *ret_fenced, struct err *err)
 {
-    (void)ctx;
-    (void)of;
-    (void)why;
-    (void)ext;
-    (void)err;
     w.backs++;
     w.how = how;
     w.delay = delay_ms;
@@ -171,18 +148,12 @@ static int put_back(void *ctx, const struct task_claim *of, enum task_back how, 
 static int hand_back(void *ctx, const struct task_key *keys, const int *seqs, size_t n,
                      struct err *err)
 {
-    (void)ctx;
-    (void)keys;
-    (void)seqs;
-    (void)err;
     w.handed_back += (int)n;
     return 0;
 }
 
 static int heartbeat(void *ctx, const struct unit_beat *beat, struct err *err)
 {
-    (void)ctx;
-    (void)err;
     w.beats++;
     w.beat_open = beat->open;
     return 0;
@@ -190,36 +161,27 @@ static int heartbeat(void *ctx, const struct unit_beat *beat, struct err *err)
 
 static int goodbye(void *ctx, struct err *err)
 {
-    (void)ctx;
-    (void)err;
     w.goodbye = true;
     return 0;
 }
 
 static void notify(void *ctx, int stage, const char *user)
 {
-    (void)ctx;
-    (void)stage;
-    (void)user;
     w.notified++;
 }
 
 static void notify_all(void *ctx)
 {
-    (void)ctx;
 }
 
 static size_t partitions(void *ctx, int32_t *ret, size_t max)
 {
-    (void)ctx;
-    (void)max;
     ret[0] = 0;
     return 1;
 }
 
 static void commit(void *ctx, const struct unit_offset *offsets, size_t n)
 {
-    (void)ctx;
     w.commits++;
     if (n > 0) {
         w.committed = offsets[n - 1].next;
@@ -228,7 +190,6 @@ static void commit(void *ctx, const struct unit_offset *offsets, size_t n)
 
 static void end_puts(void *ctx, struct job_puts *puts, bool keep)
 {
-    (void)ctx;
     w.puts_ended++;
     w.kept = keep;
     job_puts_free(puts, NULL, true);
@@ -236,9 +197,6 @@ static void end_puts(void *ctx, struct job_puts *puts, bool keep)
 
 static int probe(void *ctx, int dep, struct err *err)
 {
-    (void)ctx;
-    (void)dep;
-    (void)err;
     w.probes++;
     return 0;
 }
@@ -263,7 +221,6 @@ static int setup(void **state)
 {
     struct err err = ERR_INIT;
 
-    (void)state;
     log_setup("test", LOG_ERROR);
     w = (struct world){.now = 1000, .attempts = 1, .committed = -1};
     atomic_store(&w.release, true);
@@ -296,7 +253,6 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    (void)state;
     unit_core_done(&w.core);
     guard_done(&w.guard);
     return 0;
@@ -318,7 +274,6 @@ static void give(int64_t offset)
 
 static void test_done(void **state)
 {
-    (void)state;
     unit_core_take(&w.core, "junk", 4, "*", 1, 0, 4, NULL); /* skipped, the partition moves on */
     give(5);
     assert_true(unit_core_turn(&w.core, 0, 0));
@@ -334,7 +289,6 @@ static void test_done(void **state)
 /* The reply to the end was lost; asked again, the row says fenced, and the token says: by us. */
 static void test_unknown_commit(void **state)
 {
-    (void)state;
     w.complete[0] = ANSWER_LOST;
     w.complete[1] = ANSWER_FENCED;
     w.n_complete = 2;
@@ -349,7 +303,6 @@ static void test_unknown_commit(void **state)
 /* The same, and a renewal finds no lease before the second try: the objects are the winner's. */
 static void test_unknown_commit_then_renewal(void **state)
 {
-    (void)state;
     w.complete[0] = ANSWER_LOST;
     w.n_complete = 1;
     w.ended_by_me = true;
@@ -374,7 +327,6 @@ static uint64_t due_after(int r)
 /* A third of a lease, or soon where one row was locked or nobody answered. */
 static void test_renewal(void **state)
 {
-    (void)state;
     assert_int_equal(due_after(0), w.core.lease_ms / 3);
     assert_true(due_after(1) < (uint64_t)w.core.lease_ms / 3);
     assert_true(due_after(-1) < (uint64_t)w.core.lease_ms / 3);
@@ -383,7 +335,6 @@ static void test_renewal(void **state)
 
 static void test_fenced(void **state)
 {
-    (void)state;
     w.complete[0] = ANSWER_FENCED;
     w.n_complete = 1;
     w.ended_by_me = true; /* not asked: every answer came */
@@ -407,7 +358,6 @@ static void end_with(int r, enum err_class class, const char *code)
 
 static void test_fates(void **state)
 {
-    (void)state;
     w.outage_retries = 2;
     w.refunds = 3;
     w.attempts = 4;
@@ -439,7 +389,6 @@ static void test_breaker(void **state)
     struct err err = ERR_INIT;
     int64_t wait;
 
-    (void)state;
     guard_use(&w.guard, GUARD_STORE, GUARD_BY_CALL);
     for (int i = 0; i < 10; i++) {
         assert_int_equal(guard_enter(&w.guard, GUARD_STORE, w.now, &wait, &err), 0);
@@ -469,7 +418,6 @@ static void test_probe_unit(void **state)
     struct err err = ERR_INIT;
     int64_t wait;
 
-    (void)state;
     guard_use(&w.guard, GUARD_AI, GUARD_BY_UNIT);
     for (int i = 0; i < 10; i++) {
         assert_int_equal(guard_enter(&w.guard, GUARD_AI, w.now, &wait, &err), 0);
@@ -488,7 +436,6 @@ static void test_probe_unit(void **state)
 
 static void test_drain(void **state)
 {
-    (void)state;
     w.claim_fails = 1;
     w.stop_at_claim = true;
     give(1);
@@ -519,7 +466,6 @@ static void test_drain(void **state)
  */
 static void test_claimed_in_drain(void **state)
 {
-    (void)state;
     w.stop_at_claim = true;
     atomic_store(&w.release, false); /* the handler would hang */
     give(1);
@@ -538,7 +484,6 @@ static void test_release(void **state)
     pthread_t other;
     int zero = 0;
 
-    (void)state;
     atomic_store(&w.release, false);
     give(1);
     assert_int_equal(pthread_create(&other, NULL, turn_in_slot, &zero), 0);
@@ -560,7 +505,6 @@ static void test_alone(void **state)
     pthread_t other, poison;
     int zero = 0, one = 1;
 
-    (void)state;
     atomic_store(&w.release, false);
     give(1);
     assert_int_equal(pthread_create(&other, NULL, turn_in_slot, &zero), 0);
@@ -594,7 +538,6 @@ static void test_intake(void **state)
 {
     int64_t offset;
 
-    (void)state;
     for (offset = 0; offset < 256; offset++) {
         give(offset);
         assert_int_equal(unit_core_intake(&w.core), UNIT_INTAKE_OPEN);
