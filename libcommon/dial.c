@@ -75,7 +75,8 @@ int dial_place(const struct dial_place *place, unsigned step_ms, struct err *err
     if (rc != 0) {
         return err_set(err, ERR_TRANSIENT, "dns", "%s: %s", place->host, gai_strerror(rc));
     }
-    snprintf(what, sizeof(what), "%s port %s", place->host, place->port);
+    snprintf(what, sizeof(what), strchr(place->host, ':') ? "[%s]:%s" : "%s:%s", place->host,
+             place->port);
     for (const struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
         fd = connect_to(a->ai_addr, a->ai_addrlen, step_ms, what, err);
     }
