@@ -4,6 +4,7 @@
  */
 #include "libcommon/pages.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -61,6 +62,20 @@ static int64_t count_cp(const char *text, size_t len)
     return n;
 }
 
+/* Pages that are thinner than a hair, or longer than a PDF can be (14,400 units of 75,000 points),
+ * have no size that anybody could use, and not all of theirs fit into the columns, which are
+ * floats. */
+static double size_of(double points)
+{
+    return points >= 0.01 && points <= 1.08e9 ? points : 0;
+}
+
+/* To a ten thousandth, for the same reason; below 0: not known. */
+static double part_of(double confidence)
+{
+    return confidence < 0 ? -1 : round(fmin(confidence, 1) * 1e4) / 1e4;
+}
+
 int page_sink_page(struct page_sink *sink, int page, const char *engine, double confidence,
                    double width, double height, bool needs_ocr, const char *text, size_t len,
                    struct err *err)
@@ -82,9 +97,9 @@ int page_sink_page(struct page_sink *sink, int page, const char *engine, double 
     }
     struct sink_page *p = &sink->pages[sink->n];
     *p = (struct sink_page){.page = page,
-                            .confidence = confidence,
-                            .width = width,
-                            .height = height,
+                            .confidence = part_of(confidence),
+                            .width = size_of(width),
+                            .height = size_of(height),
                             .needs_ocr = needs_ocr,
                             .chars = count_cp(text, len),
                             .text_start = sink->text.len,

@@ -22,7 +22,8 @@ int page_sink_new(struct page_sink **ret_sink, struct err *err) WARN_UNUSED;
 void page_sink_free(struct page_sink *sink);
 DEFINE_CLEANUP(struct page_sink *, page_sink_cleanup, page_sink_free)
 
-/* Adds a page. engine: native, tesseract, textract, none. confidence < 0: none. */
+/* Adds a page. engine: native, tesseract, textract, none. confidence: 0 to 1, < 0: none. width,
+ * height: points; a size that no page can have becomes 0, which is none. */
 int page_sink_page(struct page_sink *sink, int page, const char *engine, double confidence,
                    double width, double height, bool needs_ocr, const char *text, size_t len,
                    struct err *err) WARN_UNUSED;

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "libcommon/outcome.h"
+#include "libcommon/reason.h"
 #include "libcommon/service.h"
 
 /* $1 file $2 stage $3 unit $4 generation $5 token $6 outcome $7 dead $8 code $9 class $10 message
@@ -199,7 +200,7 @@
     "    replay_of)"                                                                               \
     "  SELECT $12::uuid, d.file_id, d.user_id, d.stage, d.unit, d.generation, $8::text, $9::text," \
     "    d.attempts, d.failures + l.n, greatest(d.attempts - d.failures - d.refunds - l.n, 0),"    \
-    "    left($10::text, 4000), $11::jsonb, d.created_at, $13::text, fl.dataset_id, v.version,"    \
+    "    left($14::text, 4000), $11::jsonb, d.created_at, $13::text, fl.dataset_id, v.version,"    \
     "    v.object_key, v.etag, v.bytes, v.kind, d.outage_retries, d.lease_owner, d.traceparent,"   \
     "    (SELECT x.id FROM dead_letter x WHERE x.file_id = $1::uuid AND x.stage = d.stage"         \
     "      AND x.unit = d.unit AND x.generation = d.generation ORDER BY x.id::text DESC LIMIT 1)"  \
@@ -268,7 +269,7 @@ static const char *choose(const struct task_claim *claim, const char *outcome, b
             return end_short[i].sql;
         }
     }
-    *ret_n = 13;
+    *ret_n = 14;
     return claim->key.stage == STAGE_SCAN ? scan_sql : end_sql;
 }
 
@@ -282,6 +283,7 @@ static int task_end(struct db *db, const struct task_claim *claim, const char *o
     char letter[UUID_TEXT];
     int n;
     const char *sql = choose(claim, outcome, dead, &n);
+    const char *words = dead ? reason_words(why->code, why->msg) : NULL;
     const char *params[] = {claim->key.file_id,
                             db_num(&stage, claim->key.stage),
                             db_num(&unit, claim->key.unit),
@@ -291,10 +293,11 @@ static int task_end(struct db *db, const struct task_claim *claim, const char *o
                             dead ? "t" : "f",
                             dead ? why->code : NULL,
                             dead ? err_class_name(why->class) : NULL,
-                            dead ? why->msg : NULL,
+                            dead && !words ? reason_find(why->code)->text : words,
                             child,
                             letter,
-                            docfleet_version()};
+                            docfleet_version(),
+                            dead ? why->msg : NULL};
 
     uuid_v7(letter);
     if (db_run(db, sql, n, params, &res, err) < 0) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "libcommon/jget.h"
+#include "libcommon/reason.h"
 
 /* Claim -----------------------------------------------------------------------------------------*/
 
@@ -189,7 +190,7 @@ static const char put_back_sql[] =
     " e AS (INSERT INTO event (user_id, file_id, kind, stage, body) SELECT d.user_id, d.file_id,"
     "    'file_updated', d.stage, jsonb_strip_nulls(jsonb_build_object('datasetId', f.dataset_id,"
     "    'batchId', f.batch_id, 'state', 'waiting', 'unit', d.unit, 'attempt', d.attempts,"
-    "    'reason', $6::text, 'until', d.not_before, 'code', $10::text, 'message', $9::text))"
+    "    'reason', $6::text, 'until', d.not_before, 'code', $10::text, 'message', $11::text))"
     "  FROM d JOIN file f ON f.file_id = $1::uuid WHERE d.stage <> 6)"
     " SELECT count(*) FROM d";
 
@@ -215,9 +216,10 @@ int task_put_back(struct db *db, const struct task_claim *claim, enum task_back 
                             db_num(&delay, delay_ms),
                             ext_job_id,
                             why ? why->msg : NULL,
-                            why ? why->code : NULL};
+                            why ? why->code : NULL,
+                            why ? reason_words(why->code, why->msg) : NULL};
 
-    if (db_run(db, put_back_sql, 10, params, &res, err) < 0) {
+    if (db_run(db, put_back_sql, 11, params, &res, err) < 0) {
         return -1;
     }
     *ret_fenced = db_i64(res, 0, 0) == 0;

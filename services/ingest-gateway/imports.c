@@ -216,7 +216,8 @@ static int read_settings(struct request *req, struct db_conn *conn, const json_t
         read_limits(req, body, s, err) < 0) {
         return -1;
     }
-    snprintf(s->percent, sizeof(s->percent), "%g", s->max_failed_percent);
+    /* Digits, no exponent: what is too small for the column is nothing. */
+    snprintf(s->percent, sizeof(s->percent), "%.6f", s->max_failed_percent);
     if (s->cron && import_next_at(conn, s->cron, s->time_zone, NULL, s->next_at, err) < 0) {
         return strcmp(err->code, "invalid_value") == 0
                    ? request_invalid(req, "/schedule", err->msg, err)

@@ -179,6 +179,31 @@ def test_dead_units_leave_evidence(fleet, client):
     assert closed["state"] == "replayed" and closed["actor"] == "root" and closed["closedAt"]
 
 
+def test_what_lies_with_the_service_tells_users_nothing_of_it(new_fleet):
+    """Servers and programs are named in dead letters, for operators; files, failures, timelines, events and
+    receipts have words for people."""
+    fleet = new_fleet()
+    fleet.start("ingest-gateway", "dispatcher", "cleaner")
+    for stage in ("text", "ai", "preview"):
+        fleet.start_sleepers(stage, 1, 4, env={"DOCFLEET_SLEEP_MIN": "10ms", "DOCFLEET_SLEEP_MAX": "20ms"})
+    alice, root = fleet.client(), fleet.client("root", admin=True)
+    dataset = alice.dataset()
+    answer = alice.upload(dataset, {"ours-a.txt": b"x", "flaky-b.txt": b"y"})
+    files = {f["name"]: f for f in alice.wait_all(dataset, 60)}
+    assert [files[n]["state"] for n in ("ours-a.txt", "flaky-b.txt")] == ["failed", "done"]
+    error = files["ours-a.txt"]["pipelines"]["main"]["error"]
+    assert error["code"] == "store_denied" and error["detail"] == error["explanation"]
+    seen = [files, letters(alice, "/failures"), fleet.sql("SELECT body::text AS body FROM event"),
+            alice.request("GET", f"/batches/{answer['batch']['id']}/receipt").text]
+    seen += [alice.json(f"/files/{f['id']}/timeline") for f in files.values()]
+    for inner in ("store-7", "asks to fail once"):
+        assert inner not in json.dumps(seen)
+    # why a unit was tried again is said by its code
+    assert "child_crashed" in json.dumps(alice.json(f"/files/{files['flaky-b.txt']['id']}/timeline"))
+    letter, = letters(root, reason="store_denied")
+    assert letter["lastError"] == "https://store-7.internal: 403"
+
+
 def test_stages_and_users(gateway, admin, alice):
     stage = admin.post("/admin/stages/ocr/pause", json={}).json()
     assert stage["stage"] == "ocr" and stage["paused"] is True

@@ -9,6 +9,7 @@
  *   pages40-  main goes through ocr, in 4 units of 10 pages that are joined
  *   poison-   the process aborts (text stage; poison-ai-, poison-preview- ...: that stage)
  *   fail-     ends with a permanent error (same rule for stages)
+ *   ours-     ends with a permanent error that tells of a server (same rule for stages)
  *   flaky-    the first attempt ends with an unknown error (same rule for stages)
  */
 #include "libcommon/fnv.h"
@@ -46,7 +47,7 @@ static const struct option_def option_defs[] = {
 
 struct wish {
     int factor;
-    bool pages, poison, fail, flaky;
+    bool pages, poison, fail, ours, flaky;
 };
 
 static bool take(const char **name, const char *prefix)
@@ -86,6 +87,8 @@ static struct wish read_wish(const char *name, int stage)
             wish.poison = here(&name, stage);
         } else if (take(&name, "fail-")) {
             wish.fail = here(&name, stage);
+        } else if (take(&name, "ours-")) {
+            wish.ours = here(&name, stage);
         } else if (take(&name, "flaky-")) {
             wish.flaky = here(&name, stage);
         } else {
@@ -209,6 +212,9 @@ static int sleep_handle(struct job *job, struct err *err)
     }
     if (wish.fail) {
         return err_set(err, ERR_PERMANENT, "corrupt", "the file asks to fail");
+    }
+    if (wish.ours) {
+        return err_set(err, ERR_PERMANENT, "store_denied", "https://store-7.internal: 403");
     }
     if (wish.flaky && claim->attempts == 1) {
         return err_set(err, ERR_UNKNOWN, "child_crashed", "the file asks to fail once");

@@ -52,12 +52,21 @@ static void test_table(void **state)
     }
 }
 
+static void test_words(void **state)
+{
+    (void)state;
+    assert_string_equal(reason_words("corrupt", "page 3 is cut off"), "page 3 is cut off");
+    assert_null(reason_words("db_unavailable", "postgres: connection to 10.1.2.3 refused"));
+    assert_null(reason_words("never_heard_of", "anything"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_codes),
         cmocka_unit_test(test_other_codes),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
