@@ -41,6 +41,20 @@ static const struct reason table[] = {
      false},
     {"input_gone", "the stored file is missing, or was replaced in the store",
      "upload the file again", false, false},
+    {"dataset_gone", "the dataset was removed", "make an import of another dataset", false, false},
+    {"source_empty", "the source has no objects any more", "look at its prefix", true, false},
+    {"source_keys", "the source has objects whose names cannot be used", "rename the objects",
+     false, false},
+    {"source_unknown", "there is no source of that name", ASK_OPERATOR, true, false},
+    {"too_many_objects", "the source has more objects than are taken", "split it by prefixes",
+     false, false},
+    {"too_many_failed", "more objects are broken than the import allows", "look at its objects",
+     true, false},
+    {"unfetched", "more objects could not be read than the import allows", RETRY_LATER, true,
+     false},
+    {"object_changed", "the object changed while it was read", RETRY_LATER, true, false},
+    {"timeout", "it did not end in the time it has", RETRY_LATER, true, false},
+    {"aborted", "it was stopped and goes on later", RETRY_LATER, true, false},
     {"provider_unavailable", "a service this step depends on did not answer for a day", RETRY_LATER,
      true, true},
     {"provider_refused", "the service this step depends on refused the request", ASK_OPERATOR, true,
@@ -59,7 +73,7 @@ static const struct reason table[] = {
      "look at the account's usage, ask the operator for more, then try again", true, false},
     {"budget", "the budget for paid services is used up", "try again when there is budget again",
      true, false},
-    {"store_unavailable", "the file store did not answer for a day", RETRY_LATER, true, true},
+    {"store_unavailable", "the file store did not answer for too long", RETRY_LATER, true, true},
     {"store_denied", "the file store did not let this step in", ASK_OPERATOR, true, true},
     {"store_refused", "the file store refused a request", ASK_OPERATOR, true, true},
     {"db_unavailable", "the database did not answer for a day", RETRY_LATER, true, true},
@@ -88,6 +102,13 @@ const struct reason *reason_find(const char *code)
 const char *reason_words(const char *code, const char *message)
 {
     return reason_find(code)->ours ? NULL : message;
+}
+
+const char *reason_said(const char *code, const char *message)
+{
+    const struct reason *reason = reason_find(code);
+
+    return reason->ours ? reason->text : message;
 }
 
 const struct reason *reason_table(size_t *ret_n)

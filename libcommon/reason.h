@@ -22,5 +22,7 @@ struct reason {
 const struct reason *reason_find(const char *code);
 /* The message of an error with that code, or NULL where it is for operators alone. */
 const char *reason_words(const char *code, const char *message);
+/* The same, or the code's text in its place: never NULL but for a message that is. */
+const char *reason_said(const char *code, const char *message);
 /* The table, for tests and documents. */
 const struct reason *reason_table(size_t *ret_n);

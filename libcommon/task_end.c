@@ -283,7 +283,6 @@ static int task_end(struct db *db, const struct task_claim *claim, const char *o
     char letter[UUID_TEXT];
     int n;
     const char *sql = choose(claim, outcome, dead, &n);
-    const char *words = dead ? reason_words(why->code, why->msg) : NULL;
     const char *params[] = {claim->key.file_id,
                             db_num(&stage, claim->key.stage),
                             db_num(&unit, claim->key.unit),
@@ -293,7 +292,7 @@ static int task_end(struct db *db, const struct task_claim *claim, const char *o
                             dead ? "t" : "f",
                             dead ? why->code : NULL,
                             dead ? err_class_name(why->class) : NULL,
-                            dead && !words ? reason_find(why->code)->text : words,
+                            dead ? reason_said(why->code, why->msg) : NULL,
                             child,
                             letter,
                             docfleet_version(),

@@ -15,6 +15,7 @@
 #include "libcommon/metrics.h"
 #include "libcommon/notify.h"
 #include "libcommon/quota.h"
+#include "libcommon/reason.h"
 #include "libcommon/states.h"
 #include "libcommon/task.h"
 #include "services/importer/importer.h"
@@ -221,8 +222,8 @@ static json_t *outcome_json(const struct object *o)
                                               : "waiting";
     return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:I}", "key", o->key, "etag", o->etag,
                      "bytes", (json_int_t)o->bytes, "state", state, "code", o->why.code, "detail",
-                     o->why.msg, "tries", (json_int_t)o->tries + !aborted, "wait",
-                     (json_int_t)(aborted ? 0 : wait_ms));
+                     reason_said(o->why.code, o->why.msg), "tries", (json_int_t)o->tries + !aborted,
+                     "wait", (json_int_t)(aborted ? 0 : wait_ms));
 }
 
 static const char save_sql[] =

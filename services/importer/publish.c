@@ -10,6 +10,7 @@
 #include "libcommon/import.h"
 #include "libcommon/log.h"
 #include "libcommon/metrics.h"
+#include "libcommon/reason.h"
 #include "services/importer/importer.h"
 
 /* What came of the objects. Of vanished ones only their number counts. */
@@ -130,7 +131,8 @@ int run_fail(struct importer *imp, const struct run *run, const struct err *why,
     snprintf(alert, sizeof(alert),
              "docfleet: import \"%s\", run %lld, failed: %s. The dataset keeps what it had.",
              run->name, (long long)run->no, why->msg);
-    const char *params[] = {run->run_id, db_num(&token, run->token), why->code, why->msg, counts};
+    const char *params[] = {run->run_id, db_num(&token, run->token), why->code,
+                            reason_said(why->code, why->msg), counts};
     const char *tell[] = {run->import_id, alert};
     if (db_query(conn, fail_sql, 5, params, &res, err) < 0 ||
         (PQntuples(res) > 0 && db_query(conn, ill_sql, 2, tell, NULL, err) < 0) ||

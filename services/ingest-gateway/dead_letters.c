@@ -127,7 +127,7 @@ static json_t *evidence_json(const struct deadletter *d)
 static json_t *letter_json(const struct deadletter *d, bool operator)
 {
     const struct reason *why = reason_find(d->reason);
-    const char *words = operator? d->last_error : reason_words(d->reason, d->last_error);
+    const char *words = operator? d->last_error : reason_said(d->reason, d->last_error);
     json_t *doc = json_pack(
         "{s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:I, s:s?, s:s, s:s, s:s?, s:I, s:I, s:I, s:I, s:s?,"
         " s:s?, s:s?, s:s?, s:b}",
@@ -136,8 +136,8 @@ static json_t *letter_json(const struct deadletter *d, bool operator)
         (json_int_t)d->generation, "reason", d->reason, "explanation", why->text, "advice",
         why->advice, "class", d->class, "attempts", (json_int_t)d->attempts, "failures",
         (json_int_t)d->failures, "crashes", (json_int_t)d->crashes, "outageRetries",
-        (json_int_t)d->outage_retries, "lastError", words ? words : why->text, "firstAt",
-        d->first_at, "lastAt", d->last_at, "state", d->state, "replayable", (int)d->replayable);
+        (json_int_t)d->outage_retries, "lastError", words, "firstAt", d->first_at, "lastAt",
+        d->last_at, "state", d->state, "replayable", (int)d->replayable);
 
     if (doc && operator) {
         json_t *child = d->child ? json_loads(d->child, JSON_DECODE_ANY, NULL) : NULL;

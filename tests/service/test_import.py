@@ -291,6 +291,9 @@ def test_who_may_do_what(fleet, source):
                 {"keepVersions": 0}, {"name": " "}, {"schedule": {"cron": "0 0 30 2 *"}}):
         problem = root.request("PATCH", f"/imports/{s.id}", 422, json=bad).json()
         assert problem["code"] in ("invalid_value", "invalid_json"), (bad, problem)
+    for percent, kept in ((5.9e-133, 0), (1e-5, 1e-5), (99.999999, 100), (100, 100)):
+        got = root.request("PATCH", f"/imports/{s.id}", 200, json={"maxFailedPercent": percent}).json()
+        assert got["maxFailedPercent"] == pytest.approx(kept, rel=1e-5)
     root.delete(f"/imports/{s.id}")
     root.get(f"/imports/{s.id}", 404)
     assert s.names() == ["a.txt"]
@@ -316,6 +319,7 @@ def test_a_source_with_keys_of_its_own(fleet, servers, tmp_path):
     s.put("b.txt")
     denied = s.run(env=env)
     assert denied["state"] == "failed" and denied["error"]["code"] == "store_denied"
+    assert denied["error"]["detail"] == "the file store did not let this step in"
     assert s.names() == ["a.txt"]
 
 

@@ -58,6 +58,9 @@ static void test_words(void **state)
     assert_string_equal(reason_words("corrupt", "page 3 is cut off"), "page 3 is cut off");
     assert_null(reason_words("db_unavailable", "postgres: connection to 10.1.2.3 refused"));
     assert_null(reason_words("never_heard_of", "anything"));
+    assert_string_equal(reason_said("corrupt", "page 3 is cut off"), "page 3 is cut off");
+    assert_string_equal(reason_said("store_denied", "http://s3:9000: 403"),
+                        "the file store did not let this step in");
 }
 
 int main(void)
