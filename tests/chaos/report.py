@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/reliability.md from what the runs left in build/chaos: figures are copied, never typed.
 
-usage: report.py [FOLDER]     reads FOLDER/matrix.json, FOLDER/soak*.json and build/mutants.json
+usage: report.py [matrix|soak|mutants ...]     reads build/chaos/matrix.json, soak*.json and build/mutants.json
+
+Renews the named sections (nothing: all); one that has no results here stays as it is in the page.
 """
 import json
 import os
@@ -180,13 +182,27 @@ def mutants():
             table(["mutant", "what is broken", "sought by", "", "s"], rows) + "\n")
 
 
+def section(page, title):
+    """A section of the page as it is, or nothing."""
+    at = page.find(f"\n## {title}\n")
+    end = page.find("\n## ", at + 1)
+    return page[at + 1:end] if at >= 0 else ""
+
+
 def main():
-    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.join(ROOT, "build", "chaos")
-    parts = [matrix(folder), soak(folder), mutants()]
-    if not any(parts):
+    folder, path = os.path.join(ROOT, "build", "chaos"), os.path.join(ROOT, "docs", "reliability.md")
+    made = {"matrix": ("Fault matrix", lambda: matrix(folder)), "soak": ("Soak", lambda: soak(folder)),
+            "mutants": ("Mutants", mutants)}
+    chosen = sys.argv[1:] or list(made)
+    if set(chosen) - set(made):
+        print(__doc__, file=sys.stderr)
+        return 2
+    new = {name: make() for name, (_, make) in made.items() if name in chosen}
+    if not any(new.values()):
         print(f"no results in {folder}: make chaos", file=sys.stderr)
         return 1
-    path = os.path.join(ROOT, "docs", "reliability.md")
+    page = read(path) or ""
+    parts = [new.get(name) or section(page, title) for name, (title, _) in made.items()]
     with open(path + ".new", "w", encoding="utf-8") as f:
         f.write("\n".join([HEAD, *[p for p in parts if p], OUTSIDE]))
     os.replace(path + ".new", path)

@@ -85,7 +85,8 @@ def main():
         good = matrix(python, args)
     if args.only in (None, "soak"):
         good = soak(python, args) and good
-    good = step("report", [python, f"{HERE}/report.py"]) and good
+    sections = [args.only] if args.only in ("matrix", "soak") else []
+    good = step("report", [python, f"{HERE}/report.py", *sections]) and good
     return 0 if good else 1
 
 

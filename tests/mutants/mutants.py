@@ -5,8 +5,8 @@
 usage: mutants.py [NAME...] [--list] [--keep]      (nothing: all of tests/mutants/list.py)
 
 A mutant that survives means that the tests are too weak; one whose text no longer applies is an
-error, so that the list stays true. A run of all of them is kept in build/mutants.json, of which
-`make chaos ONLY=report` makes its part of docs/reliability.md. The copy lies in build/mutants and
+error, so that the list stays true. A run of all of them is kept in build/mutants.json and told in
+docs/reliability.md. The copy lies in build/mutants and
 takes over the objects of build/release. Exit 1 if one survived, 2 if one could not be tried.
 """
 import atexit
@@ -195,6 +195,7 @@ def keep(tried):
     commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).stdout.strip()
     with open(os.path.join(ROOT, "build", "mutants.json"), "w", encoding="utf-8") as f:
         json.dump({"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": commit, "mutants": tried}, f, indent=1)
+    subprocess.run([sys.executable, os.path.join(ROOT, "tests", "chaos", "report.py"), "mutants"], check=True)
 
 
 def main():
