@@ -20,7 +20,7 @@
 #include "libcommon/service.h"
 
 /* $1 file $2 stage $3 unit $4 generation $5 token $6 outcome $7 dead $8 code $9 class $10 message
- * $11 child $12 letter id $13 version of this program. */
+ * for the owner $11 child $12 letter id $13 version of this program $14 message for operators. */
 /* The unit itself. */
 #define END_UNIT                                                                                   \
     "WITH o AS (SELECT $6::jsonb AS o),"                                                           \
