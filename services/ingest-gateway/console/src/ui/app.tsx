@@ -7,7 +7,7 @@ import { Api, BASE, resumeSession, signInMethods } from "../lib/api";
 import { BlobCache } from "../lib/blobs";
 import { messageOf, Problem } from "../lib/problem";
 import { EventLink, type LinkState, type SseMessage } from "../lib/sse";
-import type { Dataset, SignInMethods } from "../lib/types";
+import type { Dataset, Me, SignInMethods } from "../lib/types";
 import { Account } from "./account";
 import { DatasetForm } from "./dataset-form";
 import { go, useRoute } from "./hooks";
@@ -168,8 +168,8 @@ function Home({
     const route = useRoute();
     const [link, setLink] = useState<LinkState>("connecting");
     const [making, setMaking] = useState(false);
-    const [scopes, setScopes] = useState<string[]>([]);
-    const operator = scopes.includes("operate");
+    const [me, setMe] = useState<Me | null>(null);
+    const operator = me?.scopes.includes("operate");
     const blobs = useMemo(() => new BlobCache(api), [api]);
     const hub = useRef<EventHub>({ onMessage: null, onGap: null });
 
@@ -227,7 +227,7 @@ function Home({
     useEffect(() => {
         const abort = new AbortController();
         api.me(abort.signal).then(
-            (me) => setScopes(me.scopes),
+            setMe,
             () => {}, // an operator's button less; whatever is wrong shows elsewhere
         );
         return () => abort.abort();
@@ -270,8 +270,8 @@ function Home({
                     <Icon name="out" size={16} /> <span class="label">Sign out</span>
                 </button>
             </header>
-            {route.operations && operator ? (
-                <Operations api={api} admin={scopes.includes("admin")} />
+            {route.operations && me && operator ? (
+                <Operations api={api} me={me} />
             ) : route.account ? (
                 <Account api={api} onLeft={onSignOut} />
             ) : current ? (

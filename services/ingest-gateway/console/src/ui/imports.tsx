@@ -8,6 +8,7 @@ import { count, plural, time } from "../lib/format";
 import { messageOf } from "../lib/problem";
 import type { ImportInfo, ImportRun } from "../lib/types";
 import { Spinner } from "./icons";
+import { OpsTable, Tag } from "./ops-table";
 import { actor } from "./toasts";
 
 const ASK_MS = 5000;
@@ -48,61 +49,45 @@ export function Imports({ api }: { api: Api }) {
             {!imports && !error && <Spinner />}
             {imports && imports.length === 0 && <p class="ops-empty">docfleetctl import create reads the objects under a prefix into a dataset.</p>}
             {imports && imports.length > 0 && (
-                <div class="ops-scroll">
-                    <table class="ops-table">
-                        <thead>
-                            <tr>
-                                <th scope="col">Import</th>
-                                <th scope="col">State</th>
-                                <th scope="col">From</th>
-                                <th scope="col">Schedule</th>
-                                <th scope="col">Next</th>
-                                <th scope="col">Last success</th>
-                                <th scope="col" class="num">Version</th>
-                                <th scope="col"><span class="sr-only">Actions</span></th>
+                <OpsTable columns={["Import", "State", "From", "Schedule", "Next", "Last success", { num: "Version" }]} action="Actions">
+                    {imports.map((i) => (
+                        <Fragment key={i.id}>
+                            <tr data-import={i.id}>
+                                <th scope="row">{i.name}</th>
+                                <td><ImportState info={i} /></td>
+                                <td>{i.source ? `${i.source}: ` : ""}{i.prefix || "all"}</td>
+                                <td>{i.schedule ? `${i.schedule.cron} (${i.schedule.timeZone})` : "by hand"}</td>
+                                <td>{i.enabled && i.nextAt ? time(i.nextAt) : "–"}</td>
+                                <td>{i.lastSuccessAt ? time(i.lastSuccessAt) : "–"}</td>
+                                <td class="num">{i.published ? count(i.published.no) : "–"}</td>
+                                <td>
+                                    <div class="ops-buttons">
+                                        <button type="button" aria-label={`Run ${i.name} now`} onClick={() => void act(() => api.runImport(i.id), `A run of ${i.name} is asked for.`)}>Run now</button>
+                                        <button
+                                            type="button"
+                                            aria-label={`${i.enabled ? "Pause" : "Resume"} ${i.name}`}
+                                            onClick={() => void act(() => api.setImportEnabled(i.id, !i.enabled), i.enabled ? `${i.name} runs no longer by schedule.` : `${i.name} runs by schedule again.`)}
+                                        >
+                                            {i.enabled ? "Pause" : "Resume"}
+                                        </button>
+                                        <button type="button" aria-expanded={open === i.id} aria-label={`Runs of ${i.name}`} onClick={() => setOpen(open === i.id ? "" : i.id)}>Runs</button>
+                                    </div>
+                                </td>
                             </tr>
-                        </thead>
-                        <tbody>
-                            {imports.map((i) => (
-                                <Fragment key={i.id}>
-                                    <tr data-import={i.id}>
-                                        <th scope="row">{i.name}</th>
-                                        <td><ImportState info={i} /></td>
-                                        <td>{i.source ? `${i.source}: ` : ""}{i.prefix || "all"}</td>
-                                        <td>{i.schedule ? `${i.schedule.cron} (${i.schedule.timeZone})` : "by hand"}</td>
-                                        <td>{i.enabled && i.nextAt ? time(i.nextAt) : "–"}</td>
-                                        <td>{i.lastSuccessAt ? time(i.lastSuccessAt) : "–"}</td>
-                                        <td class="num">{i.published ? count(i.published.no) : "–"}</td>
-                                        <td>
-                                            <div class="ops-buttons">
-                                                <button type="button" aria-label={`Run ${i.name} now`} onClick={() => void act(() => api.runImport(i.id), `A run of ${i.name} is asked for.`)}>Run now</button>
-                                                <button
-                                                    type="button"
-                                                    aria-label={`${i.enabled ? "Pause" : "Resume"} ${i.name}`}
-                                                    onClick={() => void act(() => api.setImportEnabled(i.id, !i.enabled), i.enabled ? `${i.name} runs no longer by schedule.` : `${i.name} runs by schedule again.`)}
-                                                >
-                                                    {i.enabled ? "Pause" : "Resume"}
-                                                </button>
-                                                <button type="button" aria-expanded={open === i.id} aria-label={`Runs of ${i.name}`} onClick={() => setOpen(open === i.id ? "" : i.id)}>Runs</button>
-                                            </div>
-                                        </td>
-                                    </tr>
-                                    {open === i.id && (
-                                        <tr>
-                                            <td colSpan={8}>
-                                                <Runs
-                                                    api={api}
-                                                    info={i}
-                                                    onShow={(run) => void act(() => api.rollBackImport(i.id, run.id), `Version ${run.no} is shown; the schedule is paused.`)}
-                                                />
-                                            </td>
-                                        </tr>
-                                    )}
-                                </Fragment>
-                            ))}
-                        </tbody>
-                    </table>
-                </div>
+                            {open === i.id && (
+                                <tr>
+                                    <td colSpan={8}>
+                                        <Runs
+                                            api={api}
+                                            info={i}
+                                            onShow={(run) => void act(() => api.rollBackImport(i.id, run.id), `Version ${run.no} is shown; the schedule is paused.`)}
+                                        />
+                                    </td>
+                                </tr>
+                            )}
+                        </Fragment>
+                    ))}
+                </OpsTable>
             )}
         </section>
     );
@@ -110,7 +95,7 @@ export function Imports({ api }: { api: Api }) {
 
 function ImportState({ info: i }: { info: ImportInfo }) {
     const [tone, text] = i.enabled ? HEALTH[i.health] : (["warn", "paused"] as const);
-    return <span class={`tag ${tone}`}><span class="dot" aria-hidden="true" /> {text}</span>;
+    return <Tag tone={tone} text={text} />;
 }
 
 function Runs({ api, info, onShow }: { api: Api; info: ImportInfo; onShow: (run: ImportRun) => void }) {

@@ -5,10 +5,11 @@ import { useCallback, useEffect, useState } from "preact/hooks";
 import type { Api } from "../lib/api";
 import { bytes, count, plural, STAGE_LABEL, time } from "../lib/format";
 import { messageOf } from "../lib/problem";
-import type { DeadLetter, LetterAnswer, LetterGroup, StageInfo } from "../lib/types";
+import type { DeadLetter, LetterAnswer, LetterGroup, Me, StageInfo } from "../lib/types";
 import { useModal } from "./hooks";
 import { Icon, Spinner } from "./icons";
 import { Imports } from "./imports";
+import { OpsTable, Tag } from "./ops-table";
 import { actor, say } from "./toasts";
 import { Users } from "./users";
 
@@ -16,7 +17,7 @@ const ASK_MS = 3000;
 
 type Filter = Record<string, string>;
 
-export function Operations({ api, admin }: { api: Api; admin: boolean }) {
+export function Operations({ api, me }: { api: Api; me: Me }) {
     const [stages, setStages] = useState<StageInfo[] | null>(null);
     const [groups, setGroups] = useState<LetterGroup[] | null>(null);
     const [error, setError] = useState("");
@@ -101,7 +102,7 @@ export function Operations({ api, admin }: { api: Api; admin: boolean }) {
                 )}
             </section>
             <Imports api={api} />
-            {admin && <Users api={api} />}
+            {me.scopes.includes("admin") && <Users api={api} me={me} />}
         </main>
     );
 }
@@ -131,44 +132,26 @@ function age(seconds: number | null | undefined): string {
 
 function Stages({ stages, onPause }: { stages: StageInfo[]; onPause: (s: StageInfo) => void }) {
     return (
-        <div class="ops-scroll">
-            <table class="ops-table">
-                <thead>
-                    <tr>
-                        <th scope="col">Stage</th>
-                        <th scope="col">State</th>
-                        <th scope="col" class="num">Waiting</th>
-                        <th scope="col" class="num">Out</th>
-                        <th scope="col" class="num">Oldest</th>
-                        <th scope="col" class="num">Per second</th>
-                        <th scope="col" class="num">Busy slots</th>
-                        <th scope="col" class="num">Workers</th>
-                        <th scope="col" class="num">Given up</th>
-                        <th scope="col"><span class="sr-only">Action</span></th>
-                    </tr>
-                </thead>
-                <tbody>
-                    {stages.map((s) => (
-                        <tr key={s.stage}>
-                            <th scope="row">{label(s.stage)}</th>
-                            <td><StageState stage={s} /></td>
-                            <td class="num">{known(s.waiting)}</td>
-                            <td class="num">{known(s.out)}{s.credit ? <span class="muted"> / {count(s.credit)}</span> : null}</td>
-                            <td class="num">{age(s.oldestSeconds)}</td>
-                            <td class="num">{known(s.ratePerSecond, 1)}</td>
-                            <td class="num">{count(s.workers.busy)}<span class="muted"> / {count(s.workers.slots)}</span></td>
-                            <td class="num">{count(s.workers.live)}</td>
-                            <td class="num">{s.deadLetters > 0 ? <b class="error-text">{count(s.deadLetters)}</b> : "0"}</td>
-                            <td class="num">
-                                <button type="button" onClick={() => onPause(s)} aria-label={`${s.paused ? "Resume" : "Pause"} ${label(s.stage)}`}>
-                                    {s.paused ? "Resume" : "Pause"}
-                                </button>
-                            </td>
-                        </tr>
-                    ))}
-                </tbody>
-            </table>
-        </div>
+        <OpsTable columns={["Stage", "State", { num: "Waiting" }, { num: "Out" }, { num: "Oldest" }, { num: "Per second" }, { num: "Busy slots" }, { num: "Workers" }, { num: "Given up" }]} action="Action">
+            {stages.map((s) => (
+                <tr key={s.stage}>
+                    <th scope="row">{label(s.stage)}</th>
+                    <td><StageState stage={s} /></td>
+                    <td class="num">{known(s.waiting)}</td>
+                    <td class="num">{known(s.out)}{s.credit ? <span class="muted"> / {count(s.credit)}</span> : null}</td>
+                    <td class="num">{age(s.oldestSeconds)}</td>
+                    <td class="num">{known(s.ratePerSecond, 1)}</td>
+                    <td class="num">{count(s.workers.busy)}<span class="muted"> / {count(s.workers.slots)}</span></td>
+                    <td class="num">{count(s.workers.live)}</td>
+                    <td class="num">{s.deadLetters > 0 ? <b class="error-text">{count(s.deadLetters)}</b> : "0"}</td>
+                    <td class="num">
+                        <button type="button" onClick={() => onPause(s)} aria-label={`${s.paused ? "Resume" : "Pause"} ${label(s.stage)}`}>
+                            {s.paused ? "Resume" : "Pause"}
+                        </button>
+                    </td>
+                </tr>
+            ))}
+        </OpsTable>
     );
 }
 
@@ -182,7 +165,7 @@ function StageState({ stage: s }: { stage: StageInfo }) {
             : s.workers.busy > 0 || (s.waiting ?? 0) > 0
               ? ["busy", "at work"]
               : ["good", "idle"];
-    return <span class={`tag ${tone}`}><span class="dot" aria-hidden="true" /> {text}</span>;
+    return <Tag tone={tone} text={text} />;
 }
 
 function Letters({ api, group, onChanged }: { api: Api; group: LetterGroup | null; onChanged: () => void }) {

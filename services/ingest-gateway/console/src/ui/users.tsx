@@ -9,6 +9,7 @@ import { limitText, parseLimit } from "../lib/limits";
 import { messageOf } from "../lib/problem";
 import type { LimitKind, Limits, Me, Usage, UserInfo } from "../lib/types";
 import { Icon, Spinner } from "./icons";
+import { OpsTable, Tag } from "./ops-table";
 import { actor } from "./toasts";
 
 const ROLES = ["user", "operator", "admin"];
@@ -20,10 +21,9 @@ const KINDS: [kind: LimitKind, label: string][] = [
 ];
 const DEFAULTS = "default"; // which row is open: an account's id, or this
 
-export function Users({ api }: { api: Api }) {
+export function Users({ api, me }: { api: Api; me: Me }) {
     const [users, setUsers] = useState<UserInfo[] | null>(null);
     const [cursor, setCursor] = useState<string | null>(null);
-    const [me, setMe] = useState<Me | null>(null);
     const [open, setOpen] = useState("");
     const [error, setError] = useState("");
 
@@ -40,10 +40,7 @@ export function Users({ api }: { api: Api }) {
         },
         [api],
     );
-    useEffect(() => {
-        void load();
-        api.me().then(setMe, (e) => setError(messageOf(e)));
-    }, [load]);
+    useEffect(() => void load(), [load]);
 
     /** The others stay as they are, and so do the pages that were asked for. */
     const changed = (u: UserInfo) => setUsers((old) => (old ?? []).map((x) => (x.id === u.id ? u : x)));
@@ -64,52 +61,35 @@ export function Users({ api }: { api: Api }) {
             {open === DEFAULTS && <LimitForm api={api} name="all accounts" />}
             {!users && !error && <Spinner />}
             {users && (
-                <div class="ops-scroll">
-                    <table class="ops-table">
-                        <thead>
-                            <tr>
-                                <th scope="col">Name</th>
-                                <th scope="col">Role</th>
-                                <th scope="col">State</th>
-                                <th scope="col" class="num">Share</th>
-                                <th scope="col" class="num">Files</th>
-                                <th scope="col" class="num">Stored</th>
-                                <th scope="col" class="num">In work</th>
-                                <th scope="col" class="num">Given up</th>
-                                <th scope="col"><span class="sr-only">Action</span></th>
+                <OpsTable columns={["Name", "Role", "State", { num: "Share" }, { num: "Files" }, { num: "Stored" }, { num: "In work" }, { num: "Given up" }]} action="Action">
+                    {users.map((u) => (
+                        <Fragment key={u.id}>
+                            <tr data-user={u.id}>
+                                <th scope="row">{u.name}</th>
+                                <td>{u.role}</td>
+                                <td><Tag tone={u.disabled ? "bad" : "good"} text={u.disabled ? "locked" : "open"} /></td>
+                                <td class="num">{u.weight}</td>
+                                <td class="num">{count(u.usage?.files)}</td>
+                                <td class="num">{bytes(u.usage?.bytes)}</td>
+                                <td class="num">{count(u.usage?.inWork)}</td>
+                                <td class="num">{count(u.usage?.deadLetters)}</td>
+                                <td class="num">
+                                    <button type="button" aria-expanded={open === u.id} aria-label={`Change ${u.name}`} onClick={() => setOpen(open === u.id ? "" : u.id)}>Change</button>
+                                </td>
                             </tr>
-                        </thead>
-                        <tbody>
-                            {users.map((u) => (
-                                <Fragment key={u.id}>
-                                    <tr data-user={u.id}>
-                                        <th scope="row">{u.name}</th>
-                                        <td>{u.role}</td>
-                                        <td><span class={`tag ${u.disabled ? "bad" : "good"}`}><span class="dot" aria-hidden="true" /> {u.disabled ? "locked" : "open"}</span></td>
-                                        <td class="num">{u.weight}</td>
-                                        <td class="num">{count(u.usage?.files)}</td>
-                                        <td class="num">{bytes(u.usage?.bytes)}</td>
-                                        <td class="num">{count(u.usage?.inWork)}</td>
-                                        <td class="num">{count(u.usage?.deadLetters)}</td>
-                                        <td class="num">
-                                            <button type="button" aria-expanded={open === u.id} aria-label={`Change ${u.name}`} onClick={() => setOpen(open === u.id ? "" : u.id)}>Change</button>
-                                        </td>
-                                    </tr>
-                                    {open === u.id && (
-                                        <tr>
-                                            <td colSpan={9}>
-                                                <div class="user-forms">
-                                                    <UserForm api={api} user={u} own={me?.id === u.id} onChanged={changed} />
-                                                    <LimitForm api={api} name={u.name} id={u.id} />
-                                                </div>
-                                            </td>
-                                        </tr>
-                                    )}
-                                </Fragment>
-                            ))}
-                        </tbody>
-                    </table>
-                </div>
+                            {open === u.id && (
+                                <tr>
+                                    <td colSpan={9}>
+                                        <div class="user-forms">
+                                            <UserForm api={api} user={u} own={me.id === u.id} onChanged={changed} />
+                                            <LimitForm api={api} name={u.name} id={u.id} />
+                                        </div>
+                                    </td>
+                                </tr>
+                            )}
+                        </Fragment>
+                    ))}
+                </OpsTable>
             )}
             {cursor && <button type="button" class="quiet" onClick={() => void load(cursor)}>Show more</button>}
             <NewUser api={api} onMade={made} />
